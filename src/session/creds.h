@@ -1,0 +1,51 @@
+/* creds.h - who the peer must be, and who we are: the TLS credentials of sessions, and the one routine that verifies.
+ *
+ * A `struct creds` is made once per upstream (or per test endpoint), shared by TLS over TCP and by QUIC, immutable after
+ * creation and counted by reference. Every handshake on either transport is judged by creds_verify(); there is no other
+ * place that accepts a certificate. Sources: RFC 5280, RFC 9525 (names; no common-name fallback), RFC 8446.
+ */
+#ifndef ADIT_SESSION_CREDS_H
+#define ADIT_SESSION_CREDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct creds;
+struct gnutls_session_int; /* GnuTLS's session; the handle type is a pointer to it */
+
+#define CREDS_RANDOM_MAX 32
+#define CREDS_WHY_MAX 256
+
+struct creds_config {
+    /* client */
+    const char *hostname;      /* the name or IP that the certificate must carry as a SAN */
+    const char *sni;           /* sent as SNI instead of hostname; NULL: hostname (nothing is sent for an IP) */
+    const char *trust_pem;     /* PEM certificates that are then the only trust; NULL: the system's store */
+    bool skip_verification;    /* accept any certificate; the session reports `unverified` */
+    uint8_t random_prefix[CREDS_RANDOM_MAX]; /* client_random: (random & mask) == (prefix & mask) */
+    uint8_t random_mask[CREDS_RANDOM_MAX];
+    size_t random_len;         /* 0: none */
+    /* server (the test endpoint) */
+    const char *certificate_pem; /* chain, leaf first */
+    const char *key_pem;
+    bool server;
+};
+
+/* Makes credentials; the strings are copied. On failure returns ERR_CONFIG (a PEM without a usable certificate, a key
+ * that does not fit, no system store: the text names what and where) or ERR_NO_MEMORY and writes a sentence to why. */
+int creds_new(struct creds **out, const struct creds_config *c, char *why, size_t why_cap);
+struct creds *creds_ref(struct creds *c);
+void creds_unref(struct creds *c);
+
+/* Judges the peer's certificate of a finished (or just verifying) handshake: chain, dates, purpose, name. 0, or
+ * ERR_UPSTREAM_CERTIFICATE with a sentence in why that says exactly what was wrong ("expired on …: is the clock
+ * right?", "name mismatch: the certificate is for …, not …", "unknown issuer …", "chain incomplete: …"). Foreign text
+ * in it is quoted. *unverified is set when skip_verification accepted what would have been refused. */
+int creds_verify(struct creds *c, struct gnutls_session_int *tls, bool *unverified, char *why, size_t why_cap);
+
+/* Prepares a new GnuTLS session: credentials, SNI, priority (TLS 1.3 only for QUIC, 1.2 up for TCP; nothing weaker),
+ * client_random, and the verify hook that calls creds_verify. 0 or ERR_UPSTREAM_TLS / ERR_NO_MEMORY. */
+int creds_apply(struct creds *c, struct gnutls_session_int *tls, bool quic);
+
+#endif
