@@ -33,7 +33,8 @@ size_t buf_room(const struct buf *b);
 long buf_append(struct buf *b, const void *p, size_t n);
 
 /* Room to write into directly: sets *p, returns its size (at most one chunk and never past max; 0 when full,
- * ERR_NO_MEMORY). buf_commit(n) makes the first n bytes part of the queue; without it nothing happened. */
+ * ERR_NO_MEMORY). buf_commit(n) makes the first n bytes part of the queue; without it nothing happened. The room is
+ * there until the next operation on the same queue; buf_commit(0) gives its memory back when nothing came. */
 long buf_reserve(struct buf *b, uint8_t **p);
 void buf_commit(struct buf *b, size_t n);
 
