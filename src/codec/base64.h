@@ -23,9 +23,9 @@ enum base64_alphabet { BASE64_STANDARD, BASE64_URL };
 /* Appends the text of n bytes to w, which turns bad when it does not fit. */
 void base64_put(struct writer *w, enum base64_alphabet alphabet, const void *bytes, size_t n);
 
-/* Decodes n characters into out and sets *len. false, with *len 0, when the text is not what the encoder above would
- * have written or its bytes do not fit cap; out may then hold a part. An empty text gives no bytes and is valid.
- * out must not overlap text. */
+/* Decodes n characters into out and sets *len. false, with *len 0, when the text is not what the encoder above
+ * would have written or its bytes do not fit cap; out may then hold a part. An empty text gives no bytes and is
+ * valid. out must not overlap text. */
 bool base64_get(enum base64_alphabet alphabet, const void *text, size_t n, uint8_t *out, size_t cap, size_t *len);
 
 #endif

@@ -80,7 +80,8 @@ static void malformed_is_refused(void **state) {
         assert_int_equal(len, 0);
     }
     for (size_t i = 0; i < sizeof url / sizeof *url; i++)
-        if (base64_get(BASE64_URL, url[i], strlen(url[i]), out, sizeof out, &len)) fail_msg("accepted \"%s\"", url[i]);
+        if (base64_get(BASE64_URL, url[i], strlen(url[i]), out, sizeof out, &len))
+            fail_msg("accepted \"%s\"", url[i]);
     assert_false(base64_get(BASE64_STANDARD, "Zm\0v", 4, out, sizeof out, &len));
 }
 
