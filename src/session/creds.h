@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/err.h"
+
 struct creds;
 struct gnutls_session_int; /* GnuTLS's session; the handle type is a pointer to it */
 
@@ -44,8 +46,19 @@ void creds_unref(struct creds *c);
  * in it is quoted. *unverified is set when skip_verification accepted what would have been refused. */
 int creds_verify(struct creds *c, struct gnutls_session_int *tls, bool *unverified, char *why, size_t why_cap);
 
+/* What the verify hook of one handshake found. Lives in the owner of the GnuTLS session, at least as long as that. */
+struct creds_verdict {
+    struct creds *creds; /* not referenced: the owner of the GnuTLS session holds them */
+    enum err err;        /* ERR_UPSTREAM_CERTIFICATE once the certificate was refused */
+    bool judged;         /* the hook was called */
+    bool unverified;     /* see creds_verify */
+    char why[CREDS_WHY_MAX];
+};
+
 /* Prepares a new GnuTLS session: credentials, SNI, priority (TLS 1.3 only for QUIC, 1.2 up for TCP; nothing weaker),
- * client_random, and the verify hook that calls creds_verify. 0 or ERR_UPSTREAM_TLS / ERR_NO_MEMORY. */
-int creds_apply(struct creds *c, struct gnutls_session_int *tls, bool quic);
+ * client_random, and the verify hook that calls creds_verify and writes its result to *v. It occupies the session's
+ * "db" pointer (gnutls_db_set_ptr) and leaves gnutls_session_set_ptr and the transport pointer to others. ALPN is the
+ * caller's. 0 or ERR_UPSTREAM_TLS / ERR_NO_MEMORY. */
+int creds_apply(struct creds *c, struct gnutls_session_int *tls, bool quic, struct creds_verdict *v);
 
 #endif

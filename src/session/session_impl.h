@@ -33,18 +33,29 @@ struct session {
     enum err err;
     char err_text[256];
     struct defer state_node; /* delivers cb.state */
+    unsigned untold;         /* bit n: entering state n was not delivered yet */
     uint64_t started, up, last_rx, handshake_deadline;
     uint64_t bytes_in, bytes_out;
     size_t unread; /* received bytes that no stream owner consumed yet */
     bool unverified;
 };
 
+/* What session_new() dispatches to. They set *out and return 0, or return ERR_NO_MEMORY / ERR_UPSTREAM_TLS. */
+int h2_new(struct session **out, const struct session_config *c);
+int h3_new(struct session **out, const struct session_config *c);
+
+/* Copies the config, takes a reference to its creds, starts the clock of the handshake. cfg.accept is only good until
+ * h3_new() returns. */
 void session_base_init(struct session *s, const struct session_ops *ops, const struct session_config *c);
+/* Gives the reference back and cancels what is queued; no callback follows. */
 void session_base_fini(struct session *s);
-/* The one setter of state; logs, and delivers cb.state through the queue. Ignores going back. */
-void session_set_state(struct session *s, enum session_state state);
-/* The first error of a session wins; the text is quoted and cut. Then the state becomes DOWN. */
-void session_fail(struct session *s, enum err err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* The one setter of state; logs, stamps `up`, and delivers cb.state through the queue, once for each state entered.
+ * Ignores going back. */
+void session_set_state(struct session *s, enum session_state state, uint64_t now);
+/* The first error of a session wins; the text is quoted and cut (pass foreign words as they came). Then the state
+ * becomes DOWN. err may be ERR_OK: an orderly end. */
+void session_fail(struct session *s, uint64_t now, enum err err, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 void session_wake(struct session *s);
 
 /* A received head: fields in one growing block, bounded by SESSION_HEAD_*. */
@@ -61,7 +72,22 @@ struct head_store {
 int head_store_add(struct head_store *h, const void *name, size_t name_len, const void *value, size_t value_len);
 const char *head_store_get(const struct head_store *h, const char *name, size_t *len);
 void head_store_clear(struct head_store *h);
-/* Three digits of ":status", or -1. */
+/* Three digits of ":status" (100..599), or -1. */
 int head_store_status(const struct head_store *h);
+
+/* Embedded first in the streams of H2 and H3. */
+struct session_stream {
+    struct stream st;
+    struct session *session;  /* NULL once the session is gone or the stream has nothing to do with it any more */
+    struct head_store head;   /* what session_stream_header() looks into */
+    struct defer request_node; /* delivers cb.request */
+    bool offered;             /* cb.request was called: somebody else owns the stream */
+};
+void session_stream_init(struct session_stream *ss, struct session *s, const struct stream_ops *ops);
+/* Cancels what is queued and frees the head; the caller frees the memory. */
+void session_stream_fini(struct session_stream *ss);
+/* Server role: delivers cb.request through the queue. Until it was delivered (`offered`) the stream is still the
+ * session's, which must free it if it ends before. */
+void session_stream_offer(struct session_stream *ss);
 
 #endif
