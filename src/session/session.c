@@ -65,7 +65,8 @@ uint64_t session_deadline(const struct session *s) { return s->ops->deadline(s);
 
 void session_expire(struct session *s, uint64_t now) { s->ops->expire(s, now); }
 
-struct stream *session_open(struct session *s, const struct header *head, size_t n, bool fin, uint64_t now, int *err) {
+struct stream *session_open(struct session *s, const struct header *head, size_t n, bool fin, uint64_t now,
+                            int *err) {
     *err = 0;
     if (s->state != SESSION_UP) {
         *err = ERR_UPSTREAM_CLOSED;
@@ -150,8 +151,8 @@ void session_base_fini(struct session *s) {
 void session_set_state(struct session *s, enum session_state state, uint64_t now) {
     if (state <= s->state) return;
     log_debug("session", "state kind=%s from=%s to=%s err=%s%s%s", session_kind_word(s->cfg.kind),
-              session_state_word(s->state), session_state_word(state), err_word(s->err), *s->err_text ? " text=" : "",
-              s->err_text);
+              session_state_word(s->state), session_state_word(state), err_word(s->err),
+              *s->err_text ? " text=" : "", s->err_text);
     s->state = state;
     if (state == SESSION_UP) s->up = now;
     s->untold |= 1u << state;
