@@ -1,0 +1,323 @@
+#include "upstream/policy.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define NEVER UINT64_MAX
+#define MS UINT64_C(1000000)
+
+const char *transport_word(enum transport t) { return t == TRANSPORT_H3 ? "h3" : "h2"; }
+
+const char *policy_state_word(enum policy_state s) {
+    static const char *const words[] = {"stopped", "connecting", "up", "waiting", "rejected", "parked"};
+    return (unsigned)s < sizeof words / sizeof *words ? words[s] : "?";
+}
+
+void policy_config_init(struct policy_config *c) {
+    *c = (struct policy_config){.choice = TRANSPORT_AUTO,
+                                .fallback_delay = 1000,
+                                .backoff_first = 1000,
+                                .backoff_max = 60000,
+                                .hold_down_first = 30000,
+                                .hold_down_max = 1800000,
+                                .stable_after = 60000,
+                                .auth_retry = 300000,
+                                .seed = 1};
+}
+
+void policy_init(struct policy *p, const struct policy_config *c) {
+    memset(p, 0, sizeof *p);
+    p->cfg = *c;
+    p->use = -1;
+    p->h2_at = p->retry_at = NEVER;
+    p->backoff = c->backoff_first;
+    p->hold_down = c->hold_down_first;
+    p->random = c->seed ? c->seed : 1;
+}
+
+/* The one setter of state. */
+static void set_state(struct policy *p, enum policy_state state, uint64_t now) {
+    if (p->state == state) return;
+    log_debug("policy", "state from=%s to=%s reason=%s", policy_state_word(p->state), policy_state_word(state),
+              err_word(p->reason));
+    p->state = state;
+    p->since = now;
+}
+
+static bool allowed(const struct policy *p, enum transport t) {
+    if (p->cfg.choice == TRANSPORT_AUTO) return true;
+    return (t == TRANSPORT_H3) == (p->cfg.choice == TRANSPORT_ONLY_H3);
+}
+
+/* Failures that another transport would meet as well, and must not paper over. */
+static bool is_verdict(enum err e) { return e == ERR_UPSTREAM_CERTIFICATE || e == ERR_UPSTREAM_AUTH; }
+
+static uint32_t jitter(struct policy *p, uint32_t ms) {
+    p->random ^= p->random << 13;
+    p->random ^= p->random >> 17;
+    p->random ^= p->random << 5;
+    return ms - (uint32_t)((uint64_t)ms * (p->random % 200) / 1000);
+}
+
+static void start(struct policy *p, enum transport t, struct policy_actions *a) {
+    if (p->way[t] != WAY_IDLE) return;
+    p->way[t] = WAY_STARTING;
+    a->start[t] = true;
+    if (t == TRANSPORT_H2) p->h2_at = NEVER;
+}
+
+static void cancel(struct policy *p, enum transport t, struct policy_actions *a) {
+    if (p->way[t] == WAY_STARTING || p->way[t] == WAY_PROBATION) {
+        p->way[t] = WAY_IDLE;
+        a->cancel[t] = true;
+    }
+}
+
+static void retire(struct policy *p, enum transport t, struct policy_actions *a) {
+    if (p->way[t] != WAY_UP) return;
+    p->way[t] = WAY_IDLE;
+    a->retire[t] = true;
+    if (p->use == (int)t) p->use = -1;
+}
+
+/* HTTP/3 lost, failed or fell silent: HTTP/2 goes first until the time is over. */
+static void hold_down(struct policy *p, uint64_t now) {
+    if (p->cfg.choice != TRANSPORT_AUTO) return;
+    p->held_until = now + p->hold_down * MS;
+    uint64_t next = (uint64_t)p->hold_down * 2;
+    p->hold_down = next > p->cfg.hold_down_max ? p->cfg.hold_down_max : (uint32_t)next;
+}
+
+static bool held(const struct policy *p, uint64_t now) { return p->held_until > now; }
+
+static void connect_now(struct policy *p, uint64_t now, struct policy_actions *a) {
+    set_state(p, POLICY_CONNECTING, now);
+    p->retry_at = NEVER;
+    if (allowed(p, TRANSPORT_H3) && !held(p, now)) {
+        start(p, TRANSPORT_H3, a);
+        if (allowed(p, TRANSPORT_H2) && p->way[TRANSPORT_H2] == WAY_IDLE)
+            p->h2_at = now + p->cfg.fallback_delay * MS;
+    } else {
+        start(p, TRANSPORT_H2, a);
+    }
+}
+
+static void wait_for_retry(struct policy *p, uint64_t now) {
+    p->retry_at = now + jitter(p, p->backoff) * MS;
+    uint64_t next = (uint64_t)p->backoff * 13 / 10;
+    p->backoff = next > p->cfg.backoff_max ? p->cfg.backoff_max : (uint32_t)next;
+    p->h2_at = NEVER;
+    set_state(p, POLICY_WAITING, now);
+}
+
+/* Every attempt and session but `except` is given up. */
+static void drop_all(struct policy *p, struct policy_actions *a) {
+    for (int t = 0; t < TRANSPORT_COUNT; t++) {
+        cancel(p, t, a);
+        retire(p, t, a);
+    }
+    p->use = -1;
+    p->h2_at = NEVER;
+}
+
+static void use_transport(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
+    enum transport other = t == TRANSPORT_H2 ? TRANSPORT_H3 : TRANSPORT_H2;
+    if (p->way[other] == WAY_STARTING && other == TRANSPORT_H3) {
+        hold_down(p, now);
+        p->reason = ERR_UPSTREAM_TIMEOUT;
+    }
+    cancel(p, other, a);
+    retire(p, other, a);
+    p->way[t] = WAY_UP;
+    p->use = (int)t;
+    p->h2_at = p->retry_at = NEVER;
+    if (t == TRANSPORT_H3) {
+        p->held_until = 0;
+        p->reason = ERR_OK;
+    }
+    set_state(p, POLICY_UP, now);
+    p->since = now; /* also when UP only changed its transport */
+}
+
+static void on_up(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
+    if (p->way[t] != WAY_STARTING) return;
+    if (p->state == POLICY_UP)
+        p->way[t] = WAY_PROBATION; /* a probe beside the session in use: its check decides */
+    else
+        use_transport(p, t, now, a);
+}
+
+static void on_failed(struct policy *p, enum transport t, enum err err, uint64_t now, struct policy_actions *a) {
+    bool probe = p->state == POLICY_UP && p->use != (int)t;
+    p->way[t] = WAY_IDLE;
+    p->reason = err;
+    if (t == TRANSPORT_H3) hold_down(p, now);
+    if (probe || p->state == POLICY_STOPPED || p->state == POLICY_REJECTED) return;
+    if (is_verdict(err)) {
+        drop_all(p, a);
+        a->fail_pending = true;
+        wait_for_retry(p, now);
+        return;
+    }
+    if (t == TRANSPORT_H3 && allowed(p, TRANSPORT_H2)) {
+        start(p, TRANSPORT_H2, a);
+        return;
+    }
+    if (p->way[TRANSPORT_H2] == WAY_IDLE && p->way[TRANSPORT_H3] == WAY_IDLE) wait_for_retry(p, now);
+}
+
+/* A session that lasted proves its way: the next trouble is a new one. */
+static bool was_stable(struct policy *p, uint64_t now) {
+    if (now - p->since < p->cfg.stable_after * MS) return false;
+    p->backoff = p->cfg.backoff_first;
+    p->hold_down = p->cfg.hold_down_first;
+    return true;
+}
+
+/* The session in use is gone or useless: replace it. A session that was stable is replaced at once. */
+static void replace(struct policy *p, uint64_t now, struct policy_actions *a) {
+    bool stable = was_stable(p, now);
+    p->use = -1;
+    for (int t = 0; t < TRANSPORT_COUNT; t++) { /* a probe that runs or waits for its check is the next attempt */
+        if (p->way[t] == WAY_PROBATION) {
+            use_transport(p, t, now, a);
+            return;
+        }
+    }
+    if (stable || p->backoff == p->cfg.backoff_first || p->way[TRANSPORT_H3] == WAY_STARTING) {
+        /* the first loss costs no waiting, the next ones of an unstable upstream do */
+        if (!stable) p->backoff = p->backoff * 13 / 10;
+        connect_now(p, now, a);
+    } else {
+        wait_for_retry(p, now);
+    }
+}
+
+static void on_down(struct policy *p, const struct policy_event *e, uint64_t now, struct policy_actions *a) {
+    enum policy_way was = p->way[e->t];
+    p->way[e->t] = WAY_IDLE;
+    if (was == WAY_PROBATION) {
+        p->reason = e->err;
+        if (e->t == TRANSPORT_H3) hold_down(p, now);
+        return;
+    }
+    if (was != WAY_UP) return;
+    p->reason = e->err;
+    p->use = -1;
+    bool orderly = e->err == ERR_OK || e->err == ERR_UPSTREAM_CLOSED || e->err == ERR_UPSTREAM_TIMEOUT;
+    if (e->unused && orderly && p->way[TRANSPORT_H2] == WAY_IDLE && p->way[TRANSPORT_H3] == WAY_IDLE) {
+        set_state(p, POLICY_PARKED, now);
+        return;
+    }
+    replace(p, now, a);
+}
+
+static void on_silent(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
+    if (p->way[t] == WAY_PROBATION) {
+        cancel(p, t, a);
+        if (t == TRANSPORT_H3) hold_down(p, now);
+        return;
+    }
+    if (p->way[t] != WAY_UP) return;
+    p->reason = ERR_UPSTREAM_TIMEOUT;
+    was_stable(p, now);
+    retire(p, t, a);
+    if (t == TRANSPORT_H3) hold_down(p, now);
+    /* at once, whatever the back-off: flows are waiting for this */
+    p->use = -1;
+    connect_now(p, now, a);
+}
+
+static void on_auth(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
+    if (p->way[t] == WAY_IDLE) return;
+    p->reason = ERR_UPSTREAM_AUTH;
+    drop_all(p, a);
+    a->fail_pending = true;
+    p->retry_at = now + p->cfg.auth_retry * MS;
+    set_state(p, POLICY_REJECTED, now);
+}
+
+static void on_tick(struct policy *p, uint64_t now, struct policy_actions *a) {
+    switch (p->state) {
+    case POLICY_CONNECTING:
+        if (p->h2_at <= now) start(p, TRANSPORT_H2, a);
+        break;
+    case POLICY_WAITING:
+    case POLICY_REJECTED:
+        if (p->retry_at <= now) connect_now(p, now, a);
+        break;
+    case POLICY_UP:
+        if (p->use == TRANSPORT_H2 && p->held_until && p->held_until <= now && allowed(p, TRANSPORT_H3))
+            start(p, TRANSPORT_H3, a);
+        break;
+    case POLICY_STOPPED:
+    case POLICY_PARKED: break;
+    }
+}
+
+static void on_checked(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
+    if (p->way[t] == WAY_PROBATION) use_transport(p, t, now, a);
+}
+
+struct policy_actions policy_event(struct policy *p, const struct policy_event *e, uint64_t now) {
+    struct policy_actions a = {0};
+    enum transport t = e->t;
+    bool running = p->state != POLICY_STOPPED;
+    switch (e->kind) {
+    case POLICY_START:
+        if (!running) connect_now(p, now, &a);
+        break;
+    case POLICY_STOP:
+        drop_all(p, &a);
+        p->retry_at = NEVER;
+        a.fail_pending = true;
+        p->reason = ERR_SHUTDOWN;
+        set_state(p, POLICY_STOPPED, now);
+        break;
+    case POLICY_DEMAND:
+        if (p->state == POLICY_PARKED) connect_now(p, now, &a);
+        break;
+    case POLICY_KICK:
+        if (!running) break;
+        p->backoff = p->cfg.backoff_first;
+        p->hold_down = p->cfg.hold_down_first;
+        if (p->held_until) p->held_until = now;
+        if (p->state == POLICY_WAITING) connect_now(p, now, &a);
+        break;
+    case POLICY_TICK: on_tick(p, now, &a); break;
+    case POLICY_T_UP: on_up(p, t, now, &a); break;
+    case POLICY_T_CHECKED: on_checked(p, t, now, &a); break;
+    case POLICY_T_FAILED:
+        if (p->way[t] == WAY_STARTING) on_failed(p, t, e->err, now, &a);
+        break;
+    case POLICY_T_DOWN: on_down(p, e, now, &a); break;
+    case POLICY_T_SILENT: on_silent(p, t, now, &a); break;
+    case POLICY_T_DRAIN:
+        if (p->way[t] == WAY_PROBATION) cancel(p, t, &a);
+        if (p->way[t] == WAY_UP) {
+            retire(p, t, &a);
+            replace(p, now, &a);
+        }
+        break;
+    case POLICY_T_AUTH: on_auth(p, t, now, &a); break;
+    }
+    return a;
+}
+
+uint64_t policy_deadline(const struct policy *p) {
+    switch (p->state) {
+    case POLICY_CONNECTING: return p->h2_at;
+    case POLICY_WAITING:
+    case POLICY_REJECTED: return p->retry_at;
+    case POLICY_UP:
+        if (p->use == TRANSPORT_H2 && p->held_until && p->way[TRANSPORT_H3] == WAY_IDLE &&
+            p->cfg.choice == TRANSPORT_AUTO)
+            return p->held_until;
+        return NEVER;
+    case POLICY_STOPPED:
+    case POLICY_PARKED: break;
+    }
+    return NEVER;
+}

@@ -1,0 +1,81 @@
+/* pool.h - one upstream: keeps a session up as its policy says, and opens tunnels through it.
+ *
+ * The pool resolves the endpoint's name, owns the links (the one in use, attempts, and retired ones that still carry
+ * flows), feeds the policy and carries out its actions. pool_open() yields a stream on which the upstream has answered
+ * 200, or the reason why not. Nothing ever leaves by another way: while there is no session, opens wait (at most
+ * recovery_wait, at most max_pending of them) and then fail.
+ *
+ * Retries: an open that the peer refused unprocessed, or whose session fell silent or died before the answer, is tried
+ * again on the next session, at most twice; the client has sent nothing through it yet.
+ * Cancelled opens are reset at a bounded rate (CANCEL_BURST, then CANCEL_RATE a second), because deployed endpoints end
+ * a session after a burst of resets; the others wait for their answer and are reset then.
+ */
+#ifndef ADIT_UPSTREAM_POOL_H
+#define ADIT_UPSTREAM_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/dest.h"
+#include "base/loop.h"
+#include "base/stream.h"
+#include "net/resolve.h"
+#include "session/session.h"
+#include "upstream/dialect.h"
+#include "upstream/policy.h"
+
+#define POOL_ADDRESSES 16
+#define POOL_LINKS 8 /* retired links that may linger; the oldest is closed when there are more */
+#define POOL_DETAIL_MAX 320
+#define CANCEL_BURST 10
+#define CANCEL_RATE 2
+
+struct pool_config {
+    const char *name;                   /* in logs */
+    struct loop *loop;
+    struct resolver *resolver;
+    const char *const *addresses;       /* "IP:port", "[v6]:port", "name:port" */
+    size_t n_addresses;                 /* 1..POOL_ADDRESSES */
+    struct session_config session;      /* creds (referenced), windows, budgets, timeouts */
+    const struct dialect *dialect;
+    struct dialect_context context;     /* strings copied */
+    struct policy_config policy;
+    uint32_t health_timeout, connect_timeout, recovery_wait; /* ms */
+    unsigned max_pending;
+};
+
+struct pool;
+struct pool_open;
+
+/* 0, ERR_NO_MEMORY, or ERR_CONFIG (an address that cannot be read). Everything is copied. */
+int pool_new(struct pool **out, const struct pool_config *c);
+/* Connects now, so that the first flow does not wait. */
+void pool_start(struct pool *p);
+/* Fails what waits with ERR_SHUTDOWN and retires the sessions; running flows go on. */
+void pool_stop(struct pool *p);
+/* Closes everything at once. NULL is allowed. Opens under way are gone without a callback. */
+void pool_free(struct pool *p);
+
+/* Called once, from the deferred queue; the open is gone then. err 0: `s` is the tunnel, owned by the callee (which must
+ * stream_own() it); transport tells what carries it. Else s is NULL and detail says more ("" if there is nothing). */
+typedef void pool_open_cb(struct stream *s, enum transport transport, int err, const char *detail, void *arg);
+
+/* NULL when out of memory. */
+struct pool_open *pool_open(struct pool *p, const struct dest *d, pool_open_cb *cb, void *arg);
+/* No callback follows. NULL is allowed. */
+void pool_open_cancel(struct pool_open *o);
+
+struct pool_info {
+    enum policy_state state;
+    int use; /* enum transport or -1 */
+    enum err reason;
+    unsigned pending, opening, links;
+    unsigned opened, failed, retried; /* since start */
+    struct session_info session;      /* of the link in use; zero if none */
+};
+void pool_get_info(const struct pool *p, struct pool_info *i);
+/* The last reason in words ("" if none): what the upstream or a library said. */
+const char *pool_reason_text(const struct pool *p);
+
+#endif
