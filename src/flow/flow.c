@@ -1,0 +1,250 @@
+/* Read from top to bottom: this is what happens to a connection between the client's request and its record. */
+#include "flow/flow.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "flow/relay.h"
+
+enum flow_state {
+    FLOW_OPENING,  /* the upstream was asked */
+    FLOW_RELAYING, /* 200: both streams belong to the relay */
+    FLOW_ENDED,
+};
+
+struct flow {
+    struct flow_set *set;
+    struct flow *next, *prev;
+    enum flow_state state;
+    uint64_t id;
+    struct flow_request rq; /* client: owned while OPENING */
+    struct pool_open *open;
+    struct relay *relay;
+    enum transport transport;
+    bool opened;
+    uint64_t answered; /* when the upstream answered, ns */
+};
+
+struct flow_set {
+    struct flow_set_config cfg;
+    struct linger_set *lingers;
+    struct flow *head;
+    unsigned count;
+    uint64_t last_id;
+    bool draining;
+    struct defer drained_node;
+    struct loop_timer drain_poll;
+    void (*drained)(void *arg);
+    void *drained_arg;
+};
+
+static void on_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg);
+static void on_client_while_opening(struct stream *s, unsigned events, void *arg);
+static void start_relay(struct flow *f, struct stream *far);
+static void on_relayed(const struct relay_end *end, void *arg);
+static void fail(struct flow *f, int err, const char *detail);
+static void end(struct flow *f, int err, const char *by, const char *detail, const struct relay_end *moved);
+
+/* 1. An inbound understood its client. Nothing is said to the client before the upstream has answered. */
+void flow_open(struct flow_set *set, const struct flow_request *rq) {
+    if (set->draining) {
+        flow_refuse(set, rq, &rq->dest, ERR_SHUTDOWN, "");
+        return;
+    }
+    struct flow *f = calloc(1, sizeof *f);
+    if (!f) {
+        flow_refuse(set, rq, &rq->dest, ERR_NO_MEMORY, "");
+        return;
+    }
+    f->set = set;
+    f->rq = *rq;
+    f->id = ++set->last_id;
+    f->next = set->head;
+    if (set->head) set->head->prev = f;
+    set->head = f;
+    set->count++;
+    stream_own(f->rq.client, on_client_while_opening, f);
+
+    /* 2. The way out: a stream of a session, as soon as there is one. */
+    f->open = pool_open(set->cfg.pool, &f->rq.dest, on_opened, f);
+    if (!f->open) fail(f, ERR_NO_MEMORY, "");
+}
+
+/* While the upstream is asked only the client's death matters: early bytes stay unread in its socket, and an early EOF
+ * may be a half-close after the request. */
+static void on_client_while_opening(struct stream *s, unsigned events, void *arg) {
+    struct flow *f = arg;
+    if (!(events & STREAM_DEAD)) return;
+    pool_open_cancel(f->open);
+    f->open = NULL;
+    end(f, s->err, "client", "", NULL);
+}
+
+/* 3. The upstream answered: 200, or the reason why not. */
+static void on_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg) {
+    struct flow *f = arg;
+    f->open = NULL;
+    f->transport = t;
+    f->answered = loop_now(f->set->cfg.loop);
+    if (err) {
+        fail(f, err, detail);
+        return;
+    }
+    f->opened = true;
+    start_relay(f, far);
+}
+
+/* 4a. The client hears the true reason. */
+static void fail(struct flow *f, int err, const char *detail) {
+    uint8_t reply[FLOW_REPLY_MAX];
+    size_t n = f->rq.reply(err, detail, reply, sizeof reply);
+    linger_close(f->set->lingers, f->rq.client, reply, n);
+    f->rq.client = NULL;
+    end(f, err, err_class_word(err_class(err)), detail, NULL);
+}
+
+/* 4b. The client hears of success, and from here on the relay owns both streams. */
+static void start_relay(struct flow *f, struct stream *far) {
+    uint8_t reply[FLOW_REPLY_MAX];
+    size_t n = f->rq.reply(0, "", reply, sizeof reply);
+    long wrote = stream_write(f->rq.client, reply, n);
+    if (wrote < 0 || (size_t)wrote < n) {
+        stream_reset(far, ERR_CLIENT_GONE);
+        stream_free(far);
+        end(f, ERR_CLIENT_GONE, "client", "", NULL);
+        return;
+    }
+    struct relay_config rc = {.loop = f->set->cfg.loop,
+                              .lingers = f->set->lingers,
+                              .client = f->rq.client,
+                              .far = far,
+                              .idle_timeout = f->rq.idle_timeout,
+                              .done = on_relayed,
+                              .arg = f};
+    f->rq.client = NULL;
+    f->state = FLOW_RELAYING;
+    f->relay = relay_start(&rc);
+    if (!f->relay) end(f, ERR_NO_MEMORY, "local", "", NULL);
+}
+
+/* 5. Both directions are over. */
+static void on_relayed(const struct relay_end *re, void *arg) {
+    static const char *const sides[] = {[RELAY_CLIENT] = "client", [RELAY_FAR] = "far", [RELAY_SELF] = "adit"};
+    struct flow *f = arg;
+    f->relay = NULL;
+    const char *by = sides[re->by];
+    if (re->by == RELAY_FAR) by = err_class(re->err) == ERR_CLASS_UPSTREAM ? "upstream" : "target";
+    end(f, re->err, by, "", re);
+}
+
+static unsigned ms_between(uint64_t from, uint64_t to) { return to > from ? (unsigned)((to - from) / LOOP_MS) : 0; }
+
+/* One line for one flow, whatever became of it. */
+static void record(struct flow_set *set, const struct flow_request *rq, const struct dest *dest, uint64_t id,
+                   const char *transport, unsigned open_ms, int err, const char *by, const char *detail,
+                   const struct relay_end *moved) {
+    char to[DEST_TEXT_MAX] = "-", remote[ADDR_TEXT_MAX], quoted[300];
+    if (dest) dest_format(dest, to, sizeof to);
+    log_info("flow",
+             "end id=%" PRIu64 " listener=%s protocol=%s client=%s dest=%s upstream=%s transport=%s by=%s reason=%s "
+             "up=%" PRIu64 " down=%" PRIu64 " open_ms=%u total_ms=%u%s%s",
+             id, rq->listener, rq->protocol, addr_format(&rq->remote, remote, sizeof remote), to,
+             transport ? set->cfg.upstream : "-", transport ? transport : "-", by, err_word(err),
+             moved ? moved->up : 0, moved ? moved->down : 0, open_ms,
+             ms_between(rq->accepted, loop_now(set->cfg.loop)), *detail ? " detail=" : "",
+             *detail ? log_quote_str(detail, quoted, sizeof quoted) : "");
+}
+
+static void check_drained(struct flow_set *set) {
+    if (set->draining && set->count == 0) defer_post(loop_defer(set->cfg.loop), &set->drained_node);
+}
+
+/* 6. The record, and the end. */
+static void end(struct flow *f, int err, const char *by, const char *detail, const struct relay_end *moved) {
+    struct flow_set *set = f->set;
+    const char *transport = f->answered ? transport_word(f->transport) : NULL;
+    unsigned open_ms = f->answered ? ms_between(f->rq.accepted, f->answered) : 0;
+    f->state = FLOW_ENDED;
+    record(set, &f->rq, &f->rq.dest, f->id, transport, open_ms, err, by, detail, moved);
+    stream_free(f->rq.client);
+    if (f->prev) f->prev->next = f->next;
+    else set->head = f->next;
+    if (f->next) f->next->prev = f->prev;
+    set->count--;
+    if (f->rq.ended) f->rq.ended(f->rq.arg);
+    free(f);
+    check_drained(set);
+}
+
+void flow_refuse(struct flow_set *set, const struct flow_request *rq, const struct dest *dest, int err,
+                 const char *detail) {
+    uint8_t reply[FLOW_REPLY_MAX];
+    size_t n = rq->reply ? rq->reply(err, detail, reply, sizeof reply) : 0;
+    linger_close(set->lingers, rq->client, reply, n);
+    record(set, rq, dest, ++set->last_id, NULL, 0, err, err_class_word(err_class(err)), detail, NULL);
+    if (rq->ended) rq->ended(rq->arg);
+}
+
+/* --- the set --- */
+
+static void on_drain_poll(void *arg) {
+    struct flow_set *set = arg;
+    defer_post(loop_defer(set->cfg.loop), &set->drained_node);
+}
+
+static void on_drained(void *arg) {
+    struct flow_set *set = arg;
+    if (!set->drained || set->count) return;
+    if (linger_count(set->lingers)) {
+        loop_timer_set(&set->drain_poll, loop_now(set->cfg.loop) + 50 * LOOP_MS);
+        return;
+    }
+    void (*drained)(void *) = set->drained;
+    set->drained = NULL;
+    drained(set->drained_arg);
+}
+
+struct flow_set *flow_set_new(const struct flow_set_config *c) {
+    struct flow_set *set = calloc(1, sizeof *set);
+    if (!set) return NULL;
+    set->cfg = *c;
+    set->lingers = linger_set_new(c->loop);
+    if (!set->lingers) {
+        free(set);
+        return NULL;
+    }
+    defer_init(&set->drained_node, on_drained, set);
+    loop_timer_init(&set->drain_poll, c->loop, on_drain_poll, set);
+    return set;
+}
+
+void flow_set_free(struct flow_set *set) {
+    if (!set) return;
+    set->draining = true;
+    set->drained = NULL;
+    while (set->head) {
+        struct flow *f = set->head;
+        pool_open_cancel(f->open);
+        if (f->relay) relay_free(f->relay);
+        else if (f->rq.client) stream_reset(f->rq.client, ERR_SHUTDOWN);
+        end(f, ERR_SHUTDOWN, "adit", "", NULL);
+    }
+    linger_set_free(set->lingers);
+    defer_cancel(&set->drained_node);
+    loop_timer_stop(&set->drain_poll);
+    free(set);
+}
+
+unsigned flow_count(const struct flow_set *set) { return set->count; }
+
+void flow_set_drain(struct flow_set *set, void (*drained)(void *arg), void *arg) {
+    set->draining = true;
+    set->drained = drained;
+    set->drained_arg = arg;
+    check_drained(set);
+}
+
+struct linger_set *flow_lingers(struct flow_set *set) { return set->lingers; }
