@@ -31,10 +31,31 @@ _AC_LANG_PREFIX[]FLAGS=$adit_save_[]_AC_LANG_PREFIX[]FLAGS
 AC_LANG_POP([$1])
 ])
 
-# ADIT_BOTH_FLAG(FLAG, [required]): for the C and the C++ compiler.
-AC_DEFUN([ADIT_BOTH_FLAG], [
-ADIT_LANG_FLAG([C], [ADIT_CFLAGS], [$1], [$2])
-ADIT_LANG_FLAG([C++], [ADIT_CXXFLAGS], [$1], [$2])
+# ADIT_LANG_FLAGS(C | C++, VARIABLE, FLAGS): appends those of the FLAGS that the compiler takes, by one probe when it
+# takes them all.
+AC_DEFUN([ADIT_LANG_FLAGS], [
+AC_LANG_PUSH([$1])
+AC_MSG_CHECKING([whether _AC_LANG compiler accepts $3])
+adit_save_[]_AC_LANG_PREFIX[]FLAGS=$[]_AC_LANG_PREFIX[]FLAGS
+adit_all=no
+_AC_LANG_PREFIX[]FLAGS="$adit_save_[]_AC_LANG_PREFIX[]FLAGS -Werror $3"
+AC_LINK_IFELSE([AC_LANG_SOURCE([[int main(void) { return 0; }]])], [adit_all=yes])
+_AC_LANG_PREFIX[]FLAGS=$adit_save_[]_AC_LANG_PREFIX[]FLAGS
+AC_MSG_RESULT([$adit_all])
+AC_LANG_POP([$1])
+AS_IF([test $adit_all = yes], [$2="$[]$2 $3"], [m4_foreach_w([flag], [$3], [ADIT_LANG_FLAG([$1], [$2], flag)])])
+])
+
+# ADIT_BOTH_FLAGS(FLAGS): for the C and the C++ compiler.
+AC_DEFUN([ADIT_BOTH_FLAGS], [
+ADIT_LANG_FLAGS([C], [ADIT_CFLAGS], [$1])
+ADIT_LANG_FLAGS([C++], [ADIT_CXXFLAGS], [$1])
+])
+
+# ADIT_BOTH_FLAG_REQUIRED(FLAG): for the C and the C++ compiler; without it configure fails.
+AC_DEFUN([ADIT_BOTH_FLAG_REQUIRED], [
+ADIT_LANG_FLAG([C], [ADIT_CFLAGS], [$1], [required])
+ADIT_LANG_FLAG([C++], [ADIT_CXXFLAGS], [$1], [required])
 ])
 
 # ADIT_LINK_FLAG(FLAG): appends FLAG to ADIT_LDFLAGS if linking with it works.
@@ -61,6 +82,6 @@ AC_COMPILE_IFELSE([AC_LANG_SOURCE([[
 #endif
 int unused;]])],
     [AC_MSG_RESULT([yes])
-     ADIT_BOTH_FLAG([-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2])],
+     ADIT_BOTH_FLAGS([-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2])],
     [AC_MSG_RESULT([no])])
 ])
