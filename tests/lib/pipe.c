@@ -39,8 +39,8 @@ static void notify(struct end *e, unsigned events) {
     stream_notify(&e->s, events);
 }
 
-/* The end dies of `why`; bytes that arrived stay readable, those held back are lost. One whose directions both ended
- * in order does not die. */
+/* The end dies of `why`; bytes that arrived stay readable, those held back are lost. One whose directions both
+ * ended in order does not die. */
 static void die(struct end *e, enum err why) {
     if (e->freed || e->dead || (e->finished && e->eof_seen)) return;
     if (e->hold_reads) buf_clear(&e->in);

@@ -1,9 +1,10 @@
 /* pipe.h - an in-memory pair of connected streams, for tests of everything that owns streams.
  *
- * Two ends, each a `struct stream` that passes the stream suite; what one writes the other reads, through a bounded
- * buffer per direction. Nothing moves by itself: events lie in the deferred queue given to pipe_pair() until the test
- * runs it. Each end is freed with stream_free() by its owner; the memory goes with the second end. The functions
- * below play the network, the kernel or a session; they take either end, whoever owns it, as long as it lives.
+ * Two ends, each a `struct stream` that passes the stream suite; what one writes the other reads, through a
+ * bounded buffer per direction. Nothing moves by itself: events lie in the deferred queue given to pipe_pair()
+ * until the test runs it. Each end is freed with stream_free() by its owner; the memory goes with the second end.
+ * The functions below play the network, the kernel or a session; they take either end, whoever owns it, as long as
+ * it lives.
  */
 #ifndef ADIT_TESTS_LIB_PIPE_H
 #define ADIT_TESTS_LIB_PIPE_H
