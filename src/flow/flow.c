@@ -100,7 +100,7 @@ static void on_opened(struct stream *far, enum transport t, int err, const char 
 /* 4a. The client hears the true reason. */
 static void fail(struct flow *f, int err, const char *detail) {
     uint8_t reply[FLOW_REPLY_MAX];
-    size_t n = f->rq.reply(err, detail, reply, sizeof reply);
+    size_t n = f->rq.reply(&f->rq, err, detail, reply, sizeof reply);
     linger_close(f->set->lingers, f->rq.client, reply, n);
     f->rq.client = NULL;
     end(f, err, err_class_word(err_class(err)), detail, NULL);
@@ -109,7 +109,7 @@ static void fail(struct flow *f, int err, const char *detail) {
 /* 4b. The client hears of success, and from here on the relay owns both streams. */
 static void start_relay(struct flow *f, struct stream *far) {
     uint8_t reply[FLOW_REPLY_MAX];
-    size_t n = f->rq.reply(0, "", reply, sizeof reply);
+    size_t n = f->rq.reply(&f->rq, 0, "", reply, sizeof reply);
     long wrote = stream_write(f->rq.client, reply, n);
     if (wrote < 0 || (size_t)wrote < n) {
         stream_reset(far, ERR_CLIENT_GONE);
@@ -182,7 +182,7 @@ static void end(struct flow *f, int err, const char *by, const char *detail, con
 void flow_refuse(struct flow_set *set, const struct flow_request *rq, const struct dest *dest, int err,
                  const char *detail) {
     uint8_t reply[FLOW_REPLY_MAX];
-    size_t n = rq->reply ? rq->reply(err, detail, reply, sizeof reply) : 0;
+    size_t n = rq->reply ? rq->reply(rq, err, detail, reply, sizeof reply) : 0;
     linger_close(set->lingers, rq->client, reply, n);
     record(set, rq, dest, ++set->last_id, NULL, 0, err, err_class_word(err_class(err)), detail, NULL);
     if (rq->ended) rq->ended(rq->arg);

@@ -20,10 +20,11 @@
 /* Longest reply that an inbound words: an HTTP error with its page. */
 #define FLOW_REPLY_MAX 4096
 
-/* Words the outcome in the client's protocol into out; returns its length (0: say nothing). err 0: the way is open. */
-typedef size_t flow_reply(int err, const char *detail, uint8_t *out, size_t cap);
-
 struct flow_set;
+struct flow_request;
+
+/* Words the outcome in the client's protocol into out; returns its length (0: say nothing). err 0: the way is open. */
+typedef size_t flow_reply(const struct flow_request *rq, int err, const char *detail, uint8_t *out, size_t cap);
 
 struct flow_set_config {
     struct loop *loop;
@@ -44,7 +45,8 @@ struct linger_set *flow_lingers(struct flow_set *set);
 struct flow_request {
     struct stream *client;     /* taken over in every case */
     struct dest dest;
-    flow_reply *reply;
+    flow_reply *reply;         /* NULL: nothing is said */
+    int hint;                  /* for the reply function: what the inbound knows beside the err */
     const char *listener;      /* name; outlives the flow */
     const char *protocol;      /* "socks5", "http"; static */
     struct addr remote;        /* the client's address */

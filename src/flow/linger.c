@@ -72,5 +72,5 @@ void linger_close(struct linger_set *set, struct stream *s, const void *reply, s
     loop_timer_init(&g->timer, set->loop, on_timer, g);
     loop_timer_set(&g->timer, loop_now(set->loop) + LINGER_TIME * LOOP_MS);
     stream_own(s, on_stream, g);
-    stream_notify(s, STREAM_IN); /* what is there already */
+    on_stream(s, 0, g); /* what is there already */
 }

@@ -1,0 +1,37 @@
+/* gateway.h - the running program made from one configuration snapshot: listeners, flows, the pool.
+ *
+ * gateway_new() builds and binds everything or nothing; gateway_start() connects. Listening does not depend on the
+ * endpoint: adit starts, and says what is wrong, while the endpoint is down. All of it runs on the given loop.
+ */
+#ifndef ADIT_APP_GATEWAY_H
+#define ADIT_APP_GATEWAY_H
+
+#include <stddef.h>
+
+#include "app/conf.h"
+#include "base/loop.h"
+#include "upstream/pool.h"
+
+#define GATEWAY_WHY_MAX 512
+
+struct gateway;
+
+/* 0; or ERR_CONFIG (the credentials cannot be made: why names file, line and column), ERR_IO (a listener cannot be bound)
+ * or ERR_NO_MEMORY. Keeps a reference to the snapshot. */
+int gateway_new(struct gateway **out, struct loop *l, struct conf *conf, char *why, size_t cap);
+/* Connects to the endpoint and says where it listens. */
+void gateway_start(struct gateway *g);
+/* Takes no new connections and lets the flows end; then `drained` is called, once. */
+void gateway_drain(struct gateway *g, void (*drained)(void *arg), void *arg);
+/* Ends everything at once. NULL is allowed. */
+void gateway_free(struct gateway *g);
+
+/* The same checks as gateway_new() without binding or connecting: what `adit check` does. */
+int gateway_check(struct conf *conf, char *why, size_t cap);
+
+unsigned gateway_flows(const struct gateway *g);
+const struct pool *gateway_pool(const struct gateway *g);
+/* Address of the n-th listener; NULL past the last. */
+const struct addr *gateway_listener(const struct gateway *g, size_t n);
+
+#endif

@@ -1,0 +1,74 @@
+/* conn.h - one accepted connection until its request is complete. Private to src/inbound.
+ *
+ * Bytes are taken from the stream only as far as a message of the handshake goes, so what follows the request stays
+ * unread in the stream and is relayed as it is. socks_in.c and http_in.c decode; listen.c owns.
+ */
+#ifndef ADIT_INBOUND_CONN_H
+#define ADIT_INBOUND_CONN_H
+
+#include "codec/http1.h"
+#include "inbound/listen.h"
+
+enum conn_state {
+    CONN_FIRST,          /* nothing known yet */
+    CONN_SOCKS_GREETING,
+    CONN_SOCKS_AUTH,
+    CONN_SOCKS_REQUEST,
+    CONN_SOCKS4,
+    CONN_HTTP,
+    CONN_DONE,           /* handed over; about to be freed */
+};
+
+struct listener {
+    struct listen_config cfg; /* copies, owned */
+    struct listener_sock *sock;
+    struct addr address;
+    struct conn *head;
+    unsigned connections;
+    bool closing;
+    struct log_limit *limit;
+};
+
+struct conn {
+    struct listener *listener;
+    struct conn *next, *prev;
+    enum conn_state state;
+    struct stream *stream;
+    struct addr remote;
+    uint64_t accepted;
+    struct loop_timer timer;
+    bool over_limit;
+    struct http1_scan scan;
+    uint8_t *bytes; /* the message so far */
+    size_t len;     /* bytes of it that were consumed from the stream */
+    size_t have;    /* bytes of it in all: len and what the stream still holds */
+    size_t cap;
+};
+
+void conn_set_state(struct conn *c, enum conn_state state);
+/* The first `used` bytes are a complete message: takes them from the stream. They stay in c->bytes until the handler
+ * returns. */
+void conn_take(struct conn *c, size_t used);
+/* Says this much to the client; false (and the connection is refused) if it does not fit. */
+bool conn_say(struct conn *c, const void *p, size_t n);
+
+/* Both end the connection: the handler must return at once. */
+void conn_refuse(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d, int err, int hint,
+                 const char *detail);
+void conn_flow(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d);
+
+/* Whether these credentials are one of the listener's users'. Takes the same time whichever it is. */
+bool conn_user_ok(const struct conn *c, const void *name, size_t name_len, const void *password, size_t password_len);
+
+/* Words outcomes for HTTP clients; hint: an HTTP status that the err alone does not tell, or 0. */
+size_t http_in_reply(const struct flow_request *rq, int err, const char *detail, uint8_t *out, size_t cap);
+
+/* Handlers: look at c->bytes[0..have). Return true when they took a message and the connection goes on in another
+ * state, false when more bytes are needed or the connection is over (CONN_DONE). */
+bool socks_in_greeting(struct conn *c);
+bool socks_in_auth(struct conn *c);
+bool socks_in_request(struct conn *c);
+bool socks_in_socks4(struct conn *c);
+bool http_in_request(struct conn *c);
+
+#endif

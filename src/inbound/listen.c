@@ -1,0 +1,298 @@
+#include "inbound/listen.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+#include "codec/socks.h"
+#include "inbound/conn.h"
+#include "net/sock.h"
+
+#define BACKLOG 1024
+#define CONN_BYTES 600 /* holds every SOCKS message; HTTP heads grow from here to HTTP1_HEAD_MAX */
+
+static void conn_read(struct conn *c);
+
+void conn_set_state(struct conn *c, enum conn_state state) {
+    static const char *const words[] = {"first", "socks-greeting", "socks-auth", "socks-request",
+                                        "socks4", "http",          "done"};
+    log_trace("inbound", "connection from=%s to=%s", words[c->state], words[state]);
+    c->state = state;
+}
+
+/* --- the listener --- */
+
+static void listener_release(struct listener *l) {
+    if (!l->closing || l->connections) return;
+    for (size_t i = 0; i < l->cfg.n_users; i++) {
+        free((char *)l->cfg.users[i].name);
+        secret_free((char *)l->cfg.users[i].password);
+    }
+    free((struct listen_user *)l->cfg.users);
+    free((char *)l->cfg.name);
+    free(l->limit);
+    free(l);
+}
+
+static void connection_gone(void *arg) {
+    struct listener *l = arg;
+    l->connections--;
+    listener_release(l);
+}
+
+static int copy_users(struct listener *l, const struct listen_config *c) {
+    struct listen_user *users = c->n_users ? calloc(c->n_users, sizeof *users) : NULL;
+    l->cfg.users = users;
+    l->cfg.n_users = 0;
+    if (c->n_users && !users) return ERR_NO_MEMORY;
+    for (size_t i = 0; i < c->n_users; i++) {
+        users[i].name = strdup(c->users[i].name);
+        users[i].password = secret_dup(c->users[i].password, strlen(c->users[i].password));
+        l->cfg.n_users = i + 1;
+        if (!users[i].name || !users[i].password) return ERR_NO_MEMORY;
+    }
+    return 0;
+}
+
+static void on_accepted(struct stream *s, const struct addr *remote, void *arg) { listener_accept(arg, s, remote); }
+
+int listener_new(struct listener **out, const struct listen_config *c, int *errnum) {
+    struct listener *l = calloc(1, sizeof *l);
+    *out = NULL;
+    *errnum = 0;
+    if (!l) return ERR_NO_MEMORY;
+    l->cfg = *c;
+    l->cfg.name = strdup(c->name);
+    l->limit = calloc(1, sizeof *l->limit);
+    int r = copy_users(l, c);
+    if (r == 0 && (!l->cfg.name || !l->limit)) r = ERR_NO_MEMORY;
+    if (r == 0) {
+        l->sock = sock_listen(c->loop, &c->address, BACKLOG, on_accepted, l, errnum);
+        if (!l->sock) r = ERR_IO;
+    }
+    if (r) {
+        listener_free(l);
+        return r;
+    }
+    sock_listen_addr(l->sock, &l->address);
+    *out = l;
+    return 0;
+}
+
+const struct addr *listener_addr(const struct listener *l) { return &l->address; }
+const char *listener_name(const struct listener *l) { return l->cfg.name; }
+unsigned listener_connections(const struct listener *l) { return l->connections; }
+
+/* --- a connection --- */
+
+static void conn_free(struct conn *c) {
+    struct listener *l = c->listener;
+    if (c->prev) c->prev->next = c->next;
+    else l->head = c->next;
+    if (c->next) c->next->prev = c->prev;
+    loop_timer_stop(&c->timer);
+    stream_free(c->stream);
+    if (c->bytes) secret_wipe(c->bytes, c->cap); /* may hold credentials */
+    free(c->bytes);
+    free(c);
+}
+
+void listener_free(struct listener *l) {
+    if (!l) return;
+    sock_listen_free(l->sock);
+    l->sock = NULL;
+    while (l->head) {
+        conn_free(l->head);
+        l->connections--;
+    }
+    l->closing = true;
+    listener_release(l);
+}
+
+static struct flow_request request_of(struct conn *c, flow_reply *reply, const char *protocol) {
+    struct listener *l = c->listener;
+    struct stream *s = c->stream;
+    c->stream = NULL;
+    stream_own(s, NULL, NULL);
+    return (struct flow_request){.client = s,
+                                 .reply = reply,
+                                 .listener = l->cfg.name,
+                                 .protocol = protocol,
+                                 .remote = c->remote,
+                                 .accepted = c->accepted,
+                                 .idle_timeout = l->cfg.idle_timeout,
+                                 .ended = connection_gone,
+                                 .arg = l};
+}
+
+void conn_refuse(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d, int err, int hint,
+                 const char *detail) {
+    struct flow_request rq = request_of(c, reply, protocol);
+    rq.hint = hint;
+    conn_set_state(c, CONN_DONE);
+    flow_refuse(c->listener->cfg.flows, &rq, d, err, detail);
+}
+
+void conn_flow(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d) {
+    struct listener *l = c->listener;
+    if (l->cfg.is_self && l->cfg.is_self(d, l->cfg.arg)) {
+        conn_refuse(c, reply, protocol, d, ERR_CLIENT_LOOP, 0, "");
+        return;
+    }
+    if (c->over_limit) {
+        conn_refuse(c, reply, protocol, d, ERR_LIMIT, 0, "too many connections on this listener");
+        return;
+    }
+    struct flow_request rq = request_of(c, reply, protocol);
+    rq.dest = *d;
+    conn_set_state(c, CONN_DONE);
+    flow_open(l->cfg.flows, &rq);
+}
+
+bool conn_user_ok(const struct conn *c, const void *name, size_t name_len, const void *password,
+                  size_t password_len) {
+    const struct listen_config *cfg = &c->listener->cfg;
+    bool ok = false;
+    for (size_t i = 0; i < cfg->n_users; i++) {
+        const struct listen_user *u = &cfg->users[i];
+        bool same_name = secret_equal(u->name, strlen(u->name), name, name_len);
+        bool same_password = secret_equal(u->password, strlen(u->password), password, password_len);
+        ok |= same_name & same_password;
+    }
+    return ok;
+}
+
+void conn_take(struct conn *c, size_t used) {
+    if (used > c->len) stream_consume(c->stream, used - c->len);
+    c->len = c->have = 0;
+}
+
+bool conn_say(struct conn *c, const void *p, size_t n) {
+    if (stream_write(c->stream, p, n) == (long)n) return true;
+    conn_refuse(c, NULL, "-", NULL, ERR_CLIENT_GONE, 0, "");
+    return false;
+}
+
+/* The first byte picks the protocol. */
+static bool first_byte(struct conn *c) {
+    struct listener *l = c->listener;
+    uint8_t b = c->bytes[0];
+    unsigned suppressed;
+    if (b == SOCKS5_VERSION && l->cfg.protocols & LISTEN_SOCKS5) {
+        conn_set_state(c, CONN_SOCKS_GREETING);
+    } else if (b == SOCKS4_VERSION && l->cfg.protocols & LISTEN_SOCKS5) {
+        conn_set_state(c, CONN_SOCKS4);
+    } else if (l->cfg.protocols & LISTEN_HTTP && http1_may_begin(b)) {
+        conn_set_state(c, CONN_HTTP);
+    } else {
+        if (b == 0x16 && log_limit_pass(l->limit, loop_now(l->cfg.loop), &suppressed))
+            log_warn("inbound", "a client speaks TLS to a listener that serves plain SOCKS and HTTP listener=%s",
+                     l->cfg.name);
+        conn_refuse(c, NULL, "-", NULL, ERR_CLIENT_PROTOCOL, 0, "the first byte is no protocol served here");
+        return false;
+    }
+    return true;
+}
+
+static bool step(struct conn *c) {
+    switch (c->state) {
+    case CONN_FIRST: return first_byte(c);
+    case CONN_SOCKS_GREETING: return socks_in_greeting(c);
+    case CONN_SOCKS_AUTH: return socks_in_auth(c);
+    case CONN_SOCKS_REQUEST: return socks_in_request(c);
+    case CONN_SOCKS4: return socks_in_socks4(c);
+    case CONN_HTTP: return http_in_request(c);
+    case CONN_DONE: break;
+    }
+    return false;
+}
+
+/* Copies what the stream shows behind what is there already. */
+static int fill(struct conn *c, const uint8_t *p, size_t n) {
+    size_t limit = c->state == CONN_HTTP || c->state == CONN_FIRST ? HTTP1_HEAD_MAX : CONN_BYTES;
+    if (n > limit - c->len) n = limit - c->len;
+    if (c->len + n > c->cap) {
+        size_t cap = c->cap ? c->cap : CONN_BYTES;
+        while (cap < c->len + n) cap *= 2;
+        if (cap > HTTP1_HEAD_MAX) cap = HTTP1_HEAD_MAX;
+        uint8_t *grown = malloc(cap);
+        if (!grown) return ERR_NO_MEMORY;
+        if (c->bytes) {
+            memcpy(grown, c->bytes, c->len);
+            secret_wipe(c->bytes, c->cap);
+        }
+        free(c->bytes);
+        c->bytes = grown;
+        c->cap = cap;
+    }
+    memcpy(c->bytes + c->len, p, n);
+    c->have = c->len + n;
+    return 0;
+}
+
+static void conn_read(struct conn *c) {
+    while (c->state != CONN_DONE) {
+        const uint8_t *p;
+        size_t n;
+        int r = stream_peek(c->stream, &p, &n);
+        if (r == STREAM_NONE) return;
+        if (r == STREAM_BYTES) r = fill(c, p, n);
+        else r = ERR_CLIENT_GONE;
+        if (r < 0) {
+            conn_refuse(c, NULL, "-", NULL, r, 0, "before its request was complete");
+            break;
+        }
+        while (c->have && step(c)) continue;
+        if (c->state == CONN_DONE) break;
+        if (c->have > c->len) { /* a part of a message: the stream goes on behind it */
+            stream_consume(c->stream, c->have - c->len);
+            c->len = c->have;
+        }
+    }
+    conn_free(c);
+}
+
+static void on_stream(struct stream *s, unsigned events, void *arg) {
+    (void)s;
+    if (events & (STREAM_IN | STREAM_DEAD)) conn_read(arg);
+}
+
+static void on_timeout(void *arg) {
+    struct conn *c = arg;
+    flow_reply *reply = NULL;
+    const char *protocol = "-";
+    if (c->state == CONN_HTTP) {
+        reply = http_in_reply;
+        protocol = "http";
+    }
+    conn_refuse(c, reply, protocol, NULL, ERR_CLIENT_TIMEOUT, 0, "");
+    conn_free(c);
+}
+
+void listener_accept(struct listener *l, struct stream *s, const struct addr *remote) {
+    struct conn *c = NULL;
+    if (l->connections < l->cfg.max_connections + LISTEN_OVERFLOW) c = calloc(1, sizeof *c);
+    if (!c) {
+        unsigned suppressed;
+        if (log_limit_pass(l->limit, loop_now(l->cfg.loop), &suppressed))
+            log_warn("inbound", "connections are refused: too many listener=%s max=%u suppressed=%u", l->cfg.name,
+                     l->cfg.max_connections, suppressed);
+        stream_reset(s, ERR_LIMIT);
+        stream_free(s);
+        return;
+    }
+    c->listener = l;
+    c->stream = s;
+    c->remote = *remote;
+    c->accepted = loop_now(l->cfg.loop);
+    c->over_limit = l->connections >= l->cfg.max_connections;
+    c->next = l->head;
+    if (l->head) l->head->prev = c;
+    l->head = c;
+    l->connections++;
+    loop_timer_init(&c->timer, l->cfg.loop, on_timeout, c);
+    loop_timer_set(&c->timer, c->accepted + l->cfg.handshake_timeout * LOOP_MS);
+    stream_own(s, on_stream, c);
+    conn_read(c); /* what came with the connection */
+}

@@ -1,0 +1,60 @@
+/* listen.h - a listener: accepts applications and finds out what they speak and want.
+ *
+ * One port serves SOCKS5 and HTTP: the first byte of a connection picks (4: SOCKS4, refused; 5: SOCKS5; a letter: HTTP).
+ * The whole handshake, from accept to the complete request, has one deadline and bounded memory; then the connection
+ * belongs to a flow. Sources: RFC 1928, RFC 1929, RFC 9110 section 9.3.6, RFC 9112, RFC 7617.
+ */
+#ifndef ADIT_INBOUND_LISTEN_H
+#define ADIT_INBOUND_LISTEN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/dest.h"
+#include "base/loop.h"
+#include "flow/flow.h"
+
+enum listen_protocol { LISTEN_SOCKS5 = 1, LISTEN_HTTP = 2, LISTEN_ALL = 3 };
+
+/* Connections above max_connections that are still accepted, to be told so; more are reset. */
+#define LISTEN_OVERFLOW 64
+
+struct listen_user {
+    const char *name, *password;
+};
+
+struct listen_config {
+    struct loop *loop;
+    struct flow_set *flows;
+    const char *name;
+    struct addr address;
+    unsigned protocols;                /* a set of enum listen_protocol */
+    const struct listen_user *users;   /* none: everyone may connect */
+    size_t n_users;
+    uint32_t handshake_timeout;        /* ms, from accept to the complete request */
+    uint32_t idle_timeout;             /* ms, of flows; 0: none */
+    unsigned max_connections;
+    /* whether a destination is one of adit's own listeners */
+    bool (*is_self)(const struct dest *d, void *arg);
+    void *arg;
+};
+
+struct listener;
+
+/* Binds and listens; everything is copied. 0, ERR_NO_MEMORY, or ERR_IO with *errnum. */
+int listener_new(struct listener **out, const struct listen_config *c, int *errnum);
+/* The bound address, port 0 resolved. */
+const struct addr *listener_addr(const struct listener *l);
+const char *listener_name(const struct listener *l);
+/* Connections of this listener: handshakes and flows. */
+unsigned listener_connections(const struct listener *l);
+/* Stops listening and closes handshakes; flows live on, and the memory goes with the last. NULL is allowed. */
+void listener_free(struct listener *l);
+
+/* --- for tests and for other ways to get a connection --- */
+
+/* A connection from elsewhere than the listening socket. */
+void listener_accept(struct listener *l, struct stream *s, const struct addr *remote);
+
+#endif
