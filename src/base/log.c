@@ -37,13 +37,13 @@ void log_set_sink(void (*sink)(enum log_level level, const char *line, void *arg
 
 bool log_enabled(enum log_level level) { return level <= state.level; }
 
-/* Writes "<time> <level> <subsystem>: "; returns its length, less than cap. */
+/* Writes "<time> <level> <subsystem>: "; returns its length, less than cap, which is 80 at least. */
 static size_t put_head(char *line, size_t cap, enum log_level level, const char *subsystem) {
     struct timespec ts = {0};
     struct tm tm = {0};
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
-    int n = snprintf(line, cap, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %s: ", tm.tm_year + 1900,
+    int n = snprintf(line, cap, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %.32s: ", tm.tm_year + 1900,
                      tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, ts.tv_nsec / 1000000,
                      level_words[level], subsystem);
     if (n < 0) return 0;
