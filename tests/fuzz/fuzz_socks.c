@@ -1,5 +1,6 @@
 /* Every SOCKS decoder over the same bytes. Beyond memory safety: what a decoder says of a prefix never contradicts
- * what it says of the whole, its bounds hold, its pointers stay inside the message, and headers survive a round trip. */
+ * what it says of the whole, its bounds hold, its pointers stay inside the message, and headers survive a round
+ * trip. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
