@@ -19,10 +19,10 @@
 
 /* The status for an err: 200 for 0, 500 for values that are not in the table. */
 int http1_status(int err);
-/* The registered error type of RFC 9209 section 2.3 for an err, such as "connection_refused"; NULL for 0. Static
- * storage. */
+/* The registered error type of RFC 9209 section 2.3 for an err, such as "connection_refused"; NULL for 0.
+ * Static. */
 const char *http1_proxy_error(int err);
-/* The reason phrase of the statuses above, of those of faults, and of 404 and 405; "" for others. Static storage. */
+/* The reason phrase of the statuses above, of those of faults, and of 404 and 405; "" for others. Static. */
 const char *http1_reason(int status);
 
 /* Appends the value of a Proxy-Status field: `adit; error=dns_error; details="..."`, where the details are the
