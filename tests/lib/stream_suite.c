@@ -663,5 +663,6 @@ int stream_suite_run(const struct stream_factory *f, const struct CMUnitTest *ow
     int r = _cmocka_run_group_tests(f->name, tests, count, NULL, NULL);
     free(tests);
     free(args);
+    buf_trim();
     return r;
 }
