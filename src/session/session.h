@@ -91,6 +91,7 @@ struct session_config {
     /* H3 only */
     struct addr local, remote;
     uint32_t idle_timeout;        /* ms, transport parameter max_idle_timeout */
+    bool strict_reset;            /* client: a reset is always RESET_STREAM, which deployed endpoints ignore */
     const struct session_accept *accept; /* server role: from quic_accept(), see quic_accept.h */
 };
 
