@@ -191,7 +191,7 @@ class Judge:
         await self.check("target resets", self.target_resets())
         await self.check(f"{self.args.mib} MiB there and back", self.bulk(self.args.mib << 20), 300)
         await self.check("a stream that nobody reads leaves the others alone", self.stuck_reader())
-        await self.check("200 streams at once", self.many(200))
+        await self.check(f"{self.args.streams} streams at once", self.many(self.args.streams))
         await self.client.close()
         print(f"1..{self.number}")
         return 1 if self.failed else 0
@@ -338,6 +338,7 @@ def main(argv):
     commands.add_parser("connect").add_argument("authority")
     judge = commands.add_parser("judge")
     judge.add_argument("--mib", type=int, default=16)
+    judge.add_argument("--streams", type=int, default=100)
     judge.add_argument("--trusttunnel", action="store_true", help="also expect _check and x-warning")
     args = parser.parse_args(argv)
     user = tuple(args.user.partition(":")[::2]) if args.user else None

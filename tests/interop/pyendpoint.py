@@ -13,8 +13,9 @@ Names below `test` are answered without DNS: `hang.test` is never answered, `war
 other one is 127.0.0.1.
 
 Faults (those marked * are understood by the C endpoint too):
-  *udp-drop *udp-drop-after=MS *stall-after=MS *goaway-after=N *status=CODE *x-warning=CODE *slow-accept=MS *no-alpn
-  *refuse-stream=N (the Nth request of the process) *instant-200 (before dialling, as one known listener does)
+  *udp-drop *udp-drop-after=MS *stall-after=MS *goaway-after=N *status=CODE *x-warning=CODE *slow-accept=MS (before a
+  request is looked at) *no-alpn *refuse-stream=N (so many next requests) *instant-200 (before dialling, as one known
+  listener does), slow-tcp=MS (before TLS),
   deaf deaf-h2 deaf-h3 (nothing is answered any more, nor accepted), check=STATUS|hang (the answer to _check),
   connect-hang (every CONNECT but _check), close-after=N (EOF after N requests), session-cap=N (further sessions end
   after their first request), dead-man=MS (no new stream for so long ends the session), rst-flood (enforce the limit on
@@ -150,7 +151,6 @@ class ServerSession:
         self.request_count += 1
         self.last_request = max(self.last_request, stream.sid)
         self.endpoint.requests += 1
-        stream.ordinal = self.endpoint.requests
         self.arm_dead_man()
         task = asyncio.get_running_loop().create_task(serve(self.endpoint, self, stream, ended))
         self.tasks.add(task)
@@ -369,9 +369,12 @@ async def serve_request(endpoint, session, stream):
         else:
             stream.reset("protocol")
         return
-    if endpoint.number("refuse-stream") == stream.ordinal:
+    if endpoint.number("refuse-stream"):
+        endpoint.set_fault(f"refuse-stream={endpoint.number('refuse-stream') - 1}")
         stream.reset(REFUSED)
         return
+    if endpoint.number("slow-accept"):
+        await asyncio.sleep(endpoint.number("slow-accept") / 1000)
     host, port = where
     forced = endpoint.number("status")
     if auth != "ok" and not forced:
@@ -581,7 +584,7 @@ async def accept_tcp(endpoint, listener, context):
 async def incoming(endpoint, sock, context):
     loop = asyncio.get_running_loop()
     endpoint.log("tcp")
-    delay = endpoint.number("slow-accept")
+    delay = endpoint.number("slow-tcp")
     if delay:
         await asyncio.sleep(delay / 1000)
     try:

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""adit as a process: exit codes, what `check` says, signals, and what becomes of running flows."""
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import clients
+import targets
+from clients import SocksError, socks5
+from harness import BOTH, PASSWORD, PY, SANITIZER, Adit, case, check, main, program, wait_until
+
+
+def run(*arguments, seconds=20, **options):
+    done = subprocess.run([program("ADIT", "adit"), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=seconds, **options)
+    check(not SANITIZER.search(done.stderr), done.stderr[-2000:])
+    return done
+
+
+def expect(done, status, *words):
+    check(done.returncode == status, f"exit {done.returncode}, not {status}: {done.stdout} {done.stderr}")
+    for word in words:
+        check(word in done.stdout + done.stderr, f"{word!r} is missing in: {done.stdout} {done.stderr}")
+    check(PASSWORD not in done.stdout + done.stderr, "the password was printed")
+
+
+@case()
+def help_and_version(t):
+    expect(run("--help"), 0, "Usage: adit", "check")
+    expect(run("--version"), 0, "adit")
+    done = run("--options")
+    expect(done, 0, "endpoint.hostname", "listener.NAME.address")
+
+
+@case()
+def wrong_usage_is_2(t):
+    for arguments in (("--nonsense",), ("-c",), ("nonsense",), ("-l", "loud"), ("check", "more", "words")):
+        expect(run(*arguments), 2)
+
+
+@case()
+def check_says_ok(t):
+    path, _ = t.config()
+    expect(run("check", "-c", path), 0, "ok")
+    expect(run("-c", path, "check"), 0, "ok")
+
+
+@case()
+def an_export_of_an_endpoint_will_do(t):
+    """The endpoint's options flat, as endpoints export them, and the listener that is made when there is none."""
+    import certs
+    path = t.path("export.toml")
+    with open(path, "w") as out:
+        out.write(f'hostname = "tt.test"\naddresses = ["127.0.0.1:24444"]\ncustom_sni = ""\nhas_ipv6 = true\n'
+                  f'username = "alice"\npassword = "{PASSWORD}"\nclient_random_prefix = ""\nskip_verification = false\n'
+                  f'certificate = """\n{certs.read(t.ca)}"""\nupstream_protocol = "http3"\nanti_dpi = false\n')
+    os.chmod(path, 0o600)
+    expect(run("check", "-c", path), 0, "ok")
+
+
+@case()
+def wrong_configurations_are_78_and_name_the_place(t):
+    def text(**options):
+        path, _ = t.config(**options)
+        return path
+    for path, words in (
+            (text(hostname=None), ("hostname",)),
+            (text(addresses=[]), ("addresses",)),
+            (text(addresses=["no address:x"]), ("addresses",)),
+            (text(username=None), ("username",)),
+            (text(upstream_protocol="http4"), ("http4", "auto")),
+            (text(usrname="x"), ("usrname", "username")),
+            (text(certificate="no PEM"), ("certificate",)),
+            (text(certificate="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), ("certificate",)),
+            (text(connect_timeout="soon"), ("connect_timeout",)),
+            (text(has_ipv6="yes"), ("has_ipv6",)),
+            (text(listener={"address": "127.0.0.1:99999"}), ("address",)),
+            (text(listener={"address": "0.0.0.0:1080"}), ("0.0.0.0", "allow_open")),
+            (text(listener={"adress": "127.0.0.1:1"}), ("adress", "address")),
+            (text(extra="\n[endpoint]\nhostname = \"again\"\n"), ("endpoint",)),
+            (text(extra="\n= broken\n"), (":",)),
+            (text(extra="\nx = \"\0\"\n"), (":",))):
+        done = run("check", "-c", path)
+        expect(done, 78, *words)
+        check(f"{path}:" in done.stderr, "no place is named:", done.stderr)
+        expect(run("-c", path), 78)
+    expect(run("check", "-c", t.path("nowhere.toml")), 78, "nowhere.toml")
+    open(t.path("empty.toml"), "w").close()
+    expect(run("check", "-c", t.path("empty.toml")), 78)
+
+
+@case()
+def a_readable_password_is_worth_a_warning(t):
+    path, _ = t.config()
+    os.chmod(path, 0o644)
+    expect(run("check", "-c", path), 0, "warning")
+
+
+@case()
+def a_port_that_is_taken_is_1(t):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        path, _ = t.config(port=other.getsockname()[1])
+        done = run("-c", path)
+        check(done.returncode == 1, f"exit {done.returncode}: {done.stderr}")
+        check(str(other.getsockname()[1]) in done.stderr, done.stderr)
+
+
+@case()
+def sigterm_without_flows_ends_at_once(t):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        adit = t.adit(None)
+        adit.signal(number)
+        start = time.monotonic()
+        check(adit.wait(5) == 0, "exit status")
+        check(time.monotonic() - start < 2, "slow")
+
+
+@case(endpoints=BOTH, transports=("http2", "http3"))
+def sigterm_lets_flows_end(t):
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    adit = t.adit(endpoint)
+    sock = socks5(adit.port, "127.0.0.1", echo.port)
+    check(clients.ping(sock), "no echo")
+    adit.signal(signal.SIGTERM)
+    time.sleep(0.5)
+    check(adit.running(), "ended under a running flow")
+    check(clients.ping(sock), "the flow died at SIGTERM")
+    try:
+        socks5(adit.port, "127.0.0.1", echo.port).close()
+        check(False, "a new flow was served while draining")
+    except (SocksError, clients.Closed, OSError):
+        pass
+    sock.shutdown(socket.SHUT_WR)
+    check(clients.read_all(sock) == b"", "the end")
+    check(adit.wait(5) == 0, "exit status")
+    endpoint.check_clean()
+
+
+@case(endpoints=BOTH, transports=("http2", "http3"))
+def a_second_sigterm_ends_at_once(t):
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    adit = t.adit(endpoint)
+    sock = socks5(adit.port, "127.0.0.1", echo.port)
+    adit.signal(signal.SIGTERM)
+    time.sleep(0.3)
+    adit.signal(signal.SIGTERM)
+    check(adit.wait(3) == 0, "exit status")
+    check(clients.is_closed(sock, 3), "the flow is still open")
+    wait_until(lambda: echo.open == 0, 5, "the target's connection ends")
+    check(adit.records()[-1]["reason"] == "shutdown", adit.records())
+
+
+@case(endpoints=(PY,), transports=("http2",))
+def nobody_reads_the_log(t):
+    """A closed stderr or one that cannot take more never stops adit."""
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    for where in ("/dev/full", None):
+        path, port = t.config(endpoint)
+        if where:
+            process = subprocess.Popen([program("ADIT", "adit"), "-c", path], stderr=open(where, "w"))
+        else:
+            process = subprocess.Popen(["/bin/sh", "-c", 'exec "$0" -c "$1" 2>&- 1>&-', program("ADIT", "adit"), path])
+        t.defer(process.kill)
+        from harness import listening
+        wait_until(lambda: listening(port), 10, "adit listens")
+        for _ in range(3):
+            with socks5(port, "127.0.0.1", echo.port) as sock:
+                check(clients.ping(sock), "no echo")
+        process.terminate()
+        check(process.wait(10) == 0, f"exit {process.returncode}")
+
+
+@case(endpoints=(PY,), transports=("http2",))
+def nothing_secret_is_to_be_seen(t):
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    adit = t.adit(endpoint, root={"log_level": "trace"})
+    with socks5(adit.port, "127.0.0.1", echo.port) as sock:
+        check(clients.ping(sock), "no echo")
+    for name in ("cmdline", "environ"):
+        with open(f"/proc/{adit.pid}/{name}", "rb") as file:
+            check(PASSWORD.encode() not in file.read(), f"in {name}")
+    adit.stop()
+    text = adit.stderr()
+    check(PASSWORD not in text, "the password is in the log")
+    encoded = clients.basic("alice", PASSWORD).split()[1]
+    check(encoded not in text, "the credentials are in the log")
+
+
+@case(endpoints=(PY,), transports=("http2",))
+def two_listeners(t):
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    second = t.free_port(udp=False)
+    path, port = t.config(endpoint, extra=f'\n[listener.more]\naddress = "127.0.0.1:{second}"\nprotocols = ["socks5"]\n')
+    adit = Adit(t, path, port)
+    adit.wait_ready()
+    for each in (port, second):
+        with socks5(each, "127.0.0.1", echo.port) as sock:
+            check(clients.ping(sock), "no echo")
+    with clients.dial(second) as sock:
+        sock.sendall(f"CONNECT 127.0.0.1:{echo.port} HTTP/1.1\r\n\r\n".encode())
+        check(clients.is_closed(sock, 5), "HTTP was answered where only SOCKS5 is spoken")
+    adit.wait_record(listener="more")
+
+
+if __name__ == "__main__":
+    main()
