@@ -137,10 +137,9 @@ static void dial(struct tunnel *t) {
 
 static void on_timer(void *arg) { dial(arg); }
 
-/* Until the target is there only the client's death is of interest. */
+/* Until the target is there only the client's going away is of interest: dead, or it reads no longer. */
 static void on_client(struct stream *s, unsigned events, void *arg) {
-    (void)s;
-    if (events & STREAM_DEAD) tunnel_free(arg);
+    if (events & STREAM_DEAD || stream_write(s, "", 0) < 0) tunnel_free(arg);
 }
 
 /* "host:port" with the port always there. */

@@ -219,9 +219,8 @@ struct client *client_open(struct world *w, const char *host, uint16_t port, uin
     c->stream = sock_connect(w->loop, &at, NULL, SOCK_TARGET, &err);
     stream_own(c->stream, on_connected, c);
     /* the virtual network takes bytes only once it is connected */
-    struct stream *s = c->stream;
     while (c->state == CLIENT_CONNECTING) sim_pass(w->loop, LOOP_MS);
-    if (c->state == CLIENT_GREETED) stream_write(s, request, n + 2);
+    if (c->state == CLIENT_GREETED) stream_write(c->stream, request, n + 2);
     return c;
 }
 
