@@ -55,6 +55,13 @@ static int on_completed(ngtcp2_conn *conn, void *user) {
     return result(q->ops->ready(q->arg));
 }
 
+/* The library has checked its tag. */
+static int on_retry(ngtcp2_conn *conn, const ngtcp2_pkt_hd *hd, void *user) {
+    struct quic *q = user;
+    q->s->last_rx = q->now;
+    return ngtcp2_crypto_recv_retry_cb(conn, hd, user);
+}
+
 static int on_versions(ngtcp2_conn *conn, const ngtcp2_pkt_hd *hd, const uint32_t *sv, size_t n, void *user) {
     struct quic *q = user;
     size_t at = 0;
@@ -147,7 +154,7 @@ static const ngtcp2_callbacks callbacks = {
     .stream_open = on_stream_open,
     .stream_close = on_close,
     .recv_stateless_reset = on_stateless_reset,
-    .recv_retry = ngtcp2_crypto_recv_retry_cb,
+    .recv_retry = on_retry,
     .rand = on_rand,
     .get_new_connection_id = on_new_cid,
     .remove_connection_id = on_remove_cid,

@@ -27,7 +27,7 @@ bool quic_datagram_dcid(const uint8_t *p, size_t n, struct quic_cid *cid) {
     if (!n) return false;
     int rv = ngtcp2_pkt_decode_version_cid(&vc, p, n, QUIC_SERVER_CID);
     if ((rv != 0 && rv != NGTCP2_ERR_VERSION_NEGOTIATION) || vc.dcidlen > sizeof cid->data) return false;
-    cid->len = (uint8_t)vc.dcidlen;
+    *cid = (struct quic_cid){.len = (uint8_t)vc.dcidlen};
     memcpy(cid->data, vc.dcid, vc.dcidlen);
     return true;
 }

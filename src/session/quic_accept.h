@@ -21,6 +21,7 @@
 #define QUIC_SECRET 32
 #define QUIC_TOKEN_LIFE 10      /* seconds that a Retry token is good for */
 
+/* The bytes past len are 0: ids can be compared and hashed whole. */
 struct quic_cid {
     uint8_t len;
     uint8_t data[QUIC_CID_MAX];

@@ -83,7 +83,7 @@ static void end_wished(struct quic *q) {
 }
 
 static const char *alert_name(unsigned alert) {
-    const char *name = gnutls_alert_get_strname((gnutls_alert_description_t)alert);
+    const char *name = gnutls_alert_get_name((gnutls_alert_description_t)alert);
     return name ? name : "unknown";
 }
 

@@ -28,7 +28,8 @@ struct quic {
     struct creds_verdict verdict;
     uint64_t now;       /* of the operation that runs */
     bool ready;         /* the handshake has completed and ops->ready was called */
-    bool ping;          /* wanted with the next packet */
+    unsigned ping;      /* times yet to try to send a PING */
+    uint64_t ping_at;   /* when to try again */
     bool reset_by_peer; /* a stateless reset came */
     char versions[64];  /* what a Version Negotiation packet offered */
 

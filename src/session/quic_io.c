@@ -113,15 +113,25 @@ static void build(struct quic *q) {
     ngtcp2_conn_update_pkt_tx_time(q->conn, q->now);
 }
 
+/* There is no call for a PING, but a keep-alive that is overdue makes one. It is not yet if something left at this very
+ * nanosecond; one more try is enough, as otherwise it is the congestion window that forbids it, and then the packets
+ * under way ask for an answer already. */
+static void build_with_ping(struct quic *q) {
+    ngtcp2_conn_set_keep_alive_timeout(q->conn, 1);
+    build(q);
+    ngtcp2_conn_set_keep_alive_timeout(q->conn, 0);
+    q->ping = q->batches ? 0 : q->ping - 1;
+    q->ping_at = q->now + NGTCP2_MILLISECONDS;
+}
+
 bool quic_out(struct quic *q, struct session_out *o, uint64_t now) {
     struct quic_batch *b = &q->batch[0];
     q->now = now;
     if (!q->batches && q->s->state != SESSION_DOWN) {
-        /* There is no call for a PING, but a keep-alive that is long overdue makes one. */
-        if (q->ping) ngtcp2_conn_set_keep_alive_timeout(q->conn, 1);
-        build(q);
-        if (q->ping) ngtcp2_conn_set_keep_alive_timeout(q->conn, 0);
-        if (q->batches) q->ping = false;
+        if (q->ping)
+            build_with_ping(q);
+        else
+            build(q);
     }
     if (!q->batches && q->close_due) {
         memcpy(q->out, q->close, q->close_len);
@@ -151,6 +161,7 @@ uint64_t quic_deadline(const struct quic *q) {
     if (q->s->state == SESSION_DOWN) return UINT64_MAX;
     uint64_t at = ngtcp2_conn_get_expiry(q->conn);
     if (q->s->state == SESSION_STARTING && q->s->handshake_deadline < at) at = q->s->handshake_deadline;
+    if (q->ping && q->ping_at < at) at = q->ping_at;
     return at;
 }
 
@@ -173,6 +184,7 @@ void quic_expire(struct quic *q, uint64_t now) {
 
 void quic_ping(struct quic *q) {
     if (!q->ready) return;
-    q->ping = true;
+    q->ping = 2;
+    q->ping_at = q->now;
     session_wake(q->s);
 }

@@ -97,8 +97,12 @@ static struct raw_stream *raw_make(struct raw *r, int64_t id) {
     return t;
 }
 
+/* Doubles, so that long transfers do not spend their time here. */
 static uint8_t *grown(uint8_t *p, size_t len, const void *more, size_t n) {
-    p = realloc(p, len + n + 1);
+    size_t cap = 1024, had = 1024;
+    while (cap < len + n) cap *= 2;
+    while (had < len) had *= 2;
+    if (!p || cap != had) p = realloc(p, cap);
     if (!p) abort();
     if (n) memcpy(p + len, more, n);
     return p;
@@ -242,6 +246,13 @@ static uint64_t op_deadline(const struct session *s) { return quic_deadline(((co
 
 static void op_expire(struct session *s, uint64_t now) { quic_expire(((struct raw *)s)->q, now); }
 
+static void op_ping(struct session *s, uint64_t now) {
+    (void)now;
+    quic_ping(((struct raw *)s)->q);
+}
+
+static void op_info(const struct session *s, struct session_info *i) { quic_info(((const struct raw *)s)->q, i); }
+
 static void op_close(struct session *s, enum err err, uint64_t now) {
     quic_close(((struct raw *)s)->q, err, 0x100, "", now);
 }
@@ -253,7 +264,9 @@ static const struct session_ops raw_session_ops = {
     .sent = op_sent,
     .deadline = op_deadline,
     .expire = op_expire,
+    .ping = op_ping,
     .close = op_close,
+    .info = op_info,
 };
 
 int raw_new(struct session **out, const struct session_config *c) {
@@ -281,8 +294,8 @@ int64_t raw_open(struct session *s, bool bidi) {
 void raw_write(struct session *s, int64_t id, const void *p, size_t n, bool fin) {
     struct raw_stream *t = raw_make((struct raw *)s, id);
     /* QUIC may still need the bytes that it took: they stay where they are. */
-    if (t->out && t->out_len + n > 1 << 20) abort();
-    if (!t->out && !(t->out = malloc(1 << 20))) abort();
+    if (t->out && t->out_len + n > RAW_OUT) abort();
+    if (!t->out && !(t->out = malloc(RAW_OUT))) abort();
     if (n) memcpy(t->out + t->out_len, p, n);
     t->out_len += n;
     t->out_fin |= fin;
@@ -302,5 +315,7 @@ void raw_stop(struct session *s, int64_t id, uint64_t code) {
 void raw_close(struct session *s, uint64_t code, uint64_t now) {
     quic_close(((struct raw *)s)->q, ERR_OK, code, "", now);
 }
+
+struct quic *raw_quic(struct session *s) { return ((struct raw *)s)->q; }
 
 void raw_starve(struct session *s, bool starve) { ((struct raw *)s)->starve = starve; }

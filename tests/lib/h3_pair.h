@@ -26,6 +26,7 @@ extern struct h3_pair_door h3_pair_door;
 
 /* A QUIC session whose streams carry whatever the test puts into them. Everything that arrives is kept. */
 #define RAW_STREAMS 64
+#define RAW_OUT (4 << 20) /* bytes that may be written to one stream in all */
 struct raw_stream {
     int64_t id;
     uint8_t *in; /* as it came */
@@ -49,6 +50,8 @@ void raw_reset(struct session *s, int64_t id, uint64_t code);
 void raw_stop(struct session *s, int64_t id, uint64_t code);
 /* CONNECTION_CLOSE of the application. */
 void raw_close(struct session *s, uint64_t code, uint64_t now);
+struct quic;
+struct quic *raw_quic(struct session *s);
 /* Does not give window back any more. */
 void raw_starve(struct session *s, bool starve);
 
