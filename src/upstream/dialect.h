@@ -22,6 +22,7 @@
 struct dialect_context {
     char *authorization; /* a secret: "Basic …", made by dialect_basic(); NULL: none is sent */
     char *user_agent;    /* NULL: none is sent */
+    bool no_ipv6;        /* the upstream cannot reach IPv6 literals: they fail here, at once */
 };
 
 /* A request head under construction. Values point into the context or into `text`. */
@@ -33,7 +34,8 @@ struct dialect_head {
 
 struct dialect {
     const char *name; /* "trusttunnel" */
-    /* The head that opens a tunnel to d (a canonical destination). 0 or a negative err. */
+    /* The head that opens a tunnel to d (a canonical destination). 0, ERR_TARGET_NET_UNREACHABLE for an IPv6 literal that
+     * the upstream cannot reach, or ERR_INTERNAL for a network that the kind does not carry. */
     int (*connect_head)(const struct dialect_context *c, const struct dest *d, struct dialect_head *h);
     /* The head of a health check; NULL where the kind has none. */
     int (*check_head)(const struct dialect_context *c, struct dialect_head *h);

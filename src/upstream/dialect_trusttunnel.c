@@ -20,6 +20,7 @@ static void add_common(const struct dialect_context *c, struct dialect_head *h, 
 
 static int connect_head(const struct dialect_context *c, const struct dest *d, struct dialect_head *h) {
     if (d->network != DEST_TCP) return ERR_INTERNAL;
+    if (c->no_ipv6 && d->kind == DEST_IPV6) return ERR_TARGET_NET_UNREACHABLE;
     dest_format(d, h->text, sizeof h->text);
     add_common(c, h, h->text);
     return 0;

@@ -35,6 +35,7 @@ struct link {
     bool silent;              /* LINK_SILENT was said */
     bool checked;             /* LINK_CHECKED was said */
     bool want_room;           /* LINK_ROOM was asked for */
+    bool congested;           /* the budget's end was logged */
 };
 
 static void set_state(struct link *l, enum link_state state) {
@@ -135,6 +136,15 @@ static uint64_t quiet_limit(const struct link *l, unsigned streams) {
 static bool watch(struct link *l) {
     struct session_info info, *i = &info;
     session_get_info(carrier_session(l->carrier), i);
+    if (i->congested != l->congested) {
+        l->congested = i->congested;
+        if (l->congested)
+            log_warn("link", "the buffer budget is used up by applications that do not read; all flows of the session "
+                             "wait transport=%s unread=%zu streams=%u",
+                     transport_word(l->cfg.transport), i->unread, i->streams);
+        else
+            log_info("link", "the buffer budget suffices again transport=%s", transport_word(l->cfg.transport));
+    }
     uint64_t now = now_of(l), health = l->cfg.health_timeout * LOOP_MS;
     if (i->last_rx > l->due) l->due = 0;
     if (l->pinged && i->last_rx >= l->pinged) {

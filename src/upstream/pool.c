@@ -258,7 +258,7 @@ static bool valid_address(const char *text) {
 static int copy_config(struct pool *p, const struct pool_config *c) {
     p->cfg = *c;
     p->cfg.addresses = NULL;
-    p->cfg.context = (struct dialect_context){0};
+    p->cfg.context = (struct dialect_context){.no_ipv6 = c->context.no_ipv6};
     p->cfg.session.creds = creds_ref(c->session.creds);
     if (c->n_addresses == 0 || c->n_addresses > POOL_ADDRESSES) return ERR_CONFIG;
     for (size_t i = 0; i < c->n_addresses; i++) {

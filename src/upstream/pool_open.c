@@ -208,7 +208,7 @@ void pool_serve(void *arg) {
                 return;
             }
             if (err == ERR_UPSTREAM_CLOSED) return; /* its end will be an event */
-            settle(o, err, "");
+            settle(o, err, err == ERR_TARGET_NET_UNREACHABLE ? "the endpoint carries no IPv6 (has_ipv6 = false)" : "");
             continue;
         }
         o->tries++;
