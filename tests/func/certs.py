@@ -1,8 +1,11 @@
 """Throw-away certificates for tests, made with GnuTLS's certtool."""
+import base64
 import os
 import subprocess
 
 HOSTNAME = "tt.test"
+# Of an ECPrivateKey (RFC 5915): version 1 and an octet string of 32 bytes.
+FULL_LENGTH = b"\x02\x01\x01\x04\x20"
 
 
 class Certs:
@@ -31,7 +34,11 @@ class Certs:
             raise RuntimeError(f"certtool {' '.join(args)}: {done.stderr}")
 
     def key(self, path):
-        self.run("--generate-privkey", "--key-type=ecdsa", "--curve=secp256r1", "--outfile", path)
+        """One key in 256 begins with a zero byte, which certtool leaves out and OpenSSL insists on: not such a one."""
+        while True:
+            self.run("--generate-privkey", "--key-type=ecdsa", "--curve=secp256r1", "--outfile", path)
+            if FULL_LENGTH in base64.b64decode("".join(read(path).splitlines()[1:-1])):
+                return
 
     def leaf(self, name="leaf", dns=(HOSTNAME,), ips=(), lines=("expiration_days = 365",)):
         """(certificate, key); the certificate file also holds the CA, as deployed endpoints send it."""

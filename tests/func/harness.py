@@ -552,7 +552,7 @@ def main():
         for number, entry in enumerate(cases, 1):
             start = time.monotonic()
             verdict = run_case(entry, shared)
-            for line in verdict["notes"]:
+            for line in "\n".join(verdict["notes"]).splitlines():
                 print(f"# {line}")
             if verdict["ok"] and verdict["skip"]:
                 print(f"ok {number} - {entry[0]} # SKIP {verdict['skip']}", flush=True)
@@ -560,7 +560,7 @@ def main():
             failed += not verdict["ok"]
             print(f"{'ok' if verdict['ok'] else 'not ok'} {number} - {entry[0]}")
             print(f"# {time.monotonic() - start:.1f} s")
-            for line in verdict["text"]:
+            for line in "\n".join(verdict["text"]).splitlines():
                 print(f"#   {line}")
             sys.stdout.flush()
         print(f"1..{len(cases)}", flush=True)

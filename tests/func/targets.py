@@ -147,14 +147,16 @@ def never_reads(t):
     return Server(t, handle)
 
 
-def source(t, n):
-    """Sends n pattern bytes and closes; `sent` is what the kernel took."""
+def source(t, n, hold=False):
+    """Sends n pattern bytes and closes, with hold only after the client; `sent` is what the kernel took."""
     def handle(sock):
         at = 0
         while at < n:
             piece = pattern(at, min(65536, n - at))
             at += sock.send(piece)
             server.sent = max(server.sent, at)
+        if hold:
+            read_to_eof(sock)
     server = Server(t, handle)
     server.sent = 0
     return server

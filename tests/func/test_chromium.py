@@ -10,7 +10,8 @@ from network import Skip
 
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--disable-default-apps",
-         "--disable-dev-shm-usage", "--disable-extensions", "--disable-features=OptimizationHints,MediaRouter",
+         "--disable-dev-shm-usage", "--disable-extensions", "--disable-domain-reliability", "--no-pings",
+         "--disable-features=OptimizationHints,MediaRouter,NetworkTimeServiceQuerying",
          "--proxy-bypass-list=<-loopback>", "--virtual-time-budget=30000")
 FETCHES = 20
 
@@ -27,6 +28,8 @@ def browse(t, proxy, url):
 
 
 def load(t, scheme):
+    # A browser has errands of its own: it gets a network where nothing but the test is.
+    t.own_network()
     endpoint, origin = t.endpoint(), targets.http_server(t)
     adit = t.adit(endpoint)
     load_through(t, scheme, adit, origin)
@@ -52,6 +55,7 @@ def chromium_by_socks(t):
 
 @case(endpoints=BOTH, transports=("http2", "http3"), seconds=120)
 def chromium_with_tls_by_http_connect(t):
+    t.own_network()
     endpoint = t.endpoint()
     origin = targets.http_server(t, *t.shared.certs.leaf("origin", dns=("localhost",)))
     adit = t.adit(endpoint)

@@ -9,7 +9,9 @@ Observed with Envoy 1.40 and pyclient.py:
 - A refused target is 503 with text/plain "upstream connect error ... reset reason: remote connection failure"; an
   unknown name is 503 too. There is neither x-warning nor proxy-status, so a client cannot tell them apart.
 - Client half-close works on both transports. Target half-close does not: END_STREAM is followed by RST_STREAM NO_ERROR
-  (HTTP/2), or a FIN (HTTP/3), and what the client still sends is thrown away.
+  (HTTP/2), or a FIN (HTTP/3), and what the client still sends is thrown away. On HTTP/2 the download's tail is lost,
+  too, when the target ends while the stream's window is used up: RST_STREAM INTERNAL_ERROR after 2 of 16 MiB. (With the
+  runtime feature allow_multiplexed_upstream_half_close it is CONNECT_ERROR, and no better.)
 - A target's reset is RST_STREAM CONNECT_ERROR (10) on HTTP/2 and H3_CONNECT_ERROR (0x10f) on HTTP/3.
 """
 import json

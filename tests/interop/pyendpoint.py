@@ -10,7 +10,7 @@ the event "control". A breach of the protocol by the client is the event "violat
 
 Names below `test` are answered without DNS: `hang.test` is never answered, `warn-302.test` gives 502 with that x-warning,
 `status-418.test` that status, `rst.test` a reset, `eof.test` 200 and the end, `silent.test` 200 and nothing more; every
-other one is 127.0.0.1.
+other one is 127.0.0.1, as is localhost. All that is not on loopback fails like an unknown name.
 
 Faults (those marked * are understood by the C endpoint too):
   *udp-drop *udp-drop-after=MS *stall-after=MS *goaway-after=N *status=CODE *x-warning=CODE *slow-accept=MS (before a
@@ -436,9 +436,19 @@ async def serve_scripted(stream, host, authority):
     return True
 
 
+def is_loopback(host):
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 async def dial(endpoint, host, port):
-    if host.endswith(".test"):
+    """Only loopback, and no name is looked up: nothing of a test leaves the machine."""
+    if host == "localhost" or host.endswith(".test"):
         host = "127.0.0.1"
+    if not is_loopback(host):
+        raise OSError(errno.ENOENT, "not on loopback")
     return await asyncio.wait_for(asyncio.open_connection(host, port, limit=256 * 1024), endpoint.args.dial_timeout)
 
 
