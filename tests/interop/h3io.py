@@ -16,7 +16,7 @@ EMPTY_DATA = b"\x00\x00"
 
 
 class H3Session(QuicConnectionProtocol):
-    """aioquic returns credit on receipt; the write side is bounded here."""
+    """aioquic returns credit on receipt and writes without bound; here streams have fixed windows and bounded writes."""
 
     proto = "h3"
 
@@ -25,6 +25,9 @@ class H3Session(QuicConnectionProtocol):
         self.client = client
         self.log = log or (lambda *a, **k: None)
         self.http = None
+        self.window = quic._local_max_stream_data_bidi_remote
+        self.write_limits = quic._write_stream_limits
+        quic._write_stream_limits = self.write_stream_limits
         self.streams = {}
         self.blocked = set()
         self.deaf = False
@@ -129,9 +132,21 @@ class H3Session(QuicConnectionProtocol):
             if self.on_client_fin(stream, how) is not False:
                 stream.feed_eof()
 
+    def write_stream_limits(self, builder, space, stream):
+        """In aioquic's place: a stream's limit follows what its owner has read."""
+        quic_stream, stream = stream, self.streams.get(stream.stream_id)
+        receiver = quic_stream.receiver
+        if stream is not None and quic_stream.max_stream_data_local:
+            limit = receiver.starting_offset() - stream.buffered + self.window
+            if limit - quic_stream.max_stream_data_local >= self.window // 4:
+                quic_stream.max_stream_data_local = limit
+        highest, receiver.highest_offset = receiver.highest_offset, 0      # else aioquic doubles the limit
+        self.write_limits(builder=builder, space=space, stream=quic_stream)
+        receiver.highest_offset = highest
+
     # ---- what streams ask for ----
     def give_credit(self, stream, n):
-        pass
+        self.transmit_soon()
 
     def wake_writers(self):
         for stream in self.blocked:
