@@ -5,6 +5,9 @@
  * its own for writing: accepted bytes are the kernel's), finish is shutdown(SHUT_WR), reset is an RST by SO_LINGER 0,
  * and free after finish closes in order. DEAD carries the err of the socket's side: target, upstream or client by
  * `sock_side`. tests/sim replaces this header's connecting half and udp_* at link time.
+ *
+ * STREAM_IN for bytes that arrive behind unread ones comes when those were consumed: an owner that needs more than a
+ * peek shows keeps what it has seen and consumes it. A reset by the peer is told even while nobody reads.
  */
 #ifndef ADIT_NET_SOCK_H
 #define ADIT_NET_SOCK_H
@@ -22,6 +25,8 @@ enum sock_side { SOCK_CLIENT, SOCK_TARGET, SOCK_UPSTREAM };
 
 /* Read buffer of one TCP stream, bytes; allocated while bytes are unread only. */
 #define SOCK_READ_MAX 65536
+/* A few such buffers are kept for reuse; this gives them back to the allocator. */
+void sock_trim(void);
 
 /* Takes over a connected descriptor. NULL when out of memory (fd is closed then). */
 struct stream *sock_stream(struct loop *l, int fd, enum sock_side side);
@@ -29,7 +34,7 @@ struct stream *sock_stream(struct loop *l, int fd, enum sock_side side);
  * keepalive. NULL with *err when it fails at once. */
 struct stream *sock_connect(struct loop *l, const struct addr *to, const struct addr *source, enum sock_side side,
                             int *err);
-/* Local and remote address of a tcp stream; false for other streams. */
+/* Local and remote address of a tcp stream; false for other streams, and after a reset (which closes at once). */
 bool sock_stream_local(const struct stream *s, struct addr *a);
 bool sock_stream_remote(const struct stream *s, struct addr *a);
 
@@ -50,7 +55,8 @@ void sock_listen_free(struct listener_sock *ls);
 
 struct udp;
 
-/* Datagrams handed over at one time, per read event, before the loop turns. */
+/* Datagrams handed over at one time, per read event, before the loop turns; one read that the kernel has coalesced
+ * is always handed over whole. */
 #define UDP_BATCH 64
 /* Largest datagram received, bytes. */
 #define UDP_MAX 65535
@@ -67,7 +73,8 @@ struct udp_cb {
     void *arg;
 };
 
-/* connected: to != NULL connects the socket (so ICMP errors are seen, foreign datagrams are not); bind_to: NULL or the
+/* Datagrams go out with "don't fragment" set: one that is longer than the interface's MTU is lost, never split.
+ * connected: to != NULL connects the socket (so ICMP errors are seen, foreign datagrams are not); bind_to: NULL or the
  * local address. NULL with *errnum. GSO and GRO are used where the kernel has them. Callbacks may free the udp. */
 struct udp *udp_open(struct loop *l, const struct addr *bind_to, const struct addr *to, const struct udp_cb *cb,
                      int *errnum);
@@ -75,7 +82,8 @@ void udp_free(struct udp *u);
 /* Sends n bytes as datagrams of `segment` bytes each (the last may be shorter; segment 0: one datagram) to `to` (NULL
  * when connected). Returns the bytes taken: whole datagrams; less than n means blocked, and `writable` follows. A
  * datagram that the kernel refuses for another reason than being full counts as taken (it is lost, like on a wire);
- * unreachable-like errors are reported by `error` from the deferred queue. */
+ * unreachable-like errors and EPERM (a packet filter) are reported by `error` from the deferred queue, the first one of
+ * each turn. n = 0 is one empty datagram. */
 size_t udp_send(struct udp *u, const struct addr *to, uint8_t ecn, const uint8_t *p, size_t n, size_t segment);
 void udp_local(const struct udp *u, struct addr *a);
 
