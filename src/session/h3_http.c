@@ -213,6 +213,11 @@ int h3_http_submit(struct h3_stream *t, const struct header *head, size_t n, boo
         nv[i] = (nghttp3_nv){(uint8_t *)head[i].name, (uint8_t *)head[i].value, head[i].name_len, head[i].value_len,
                              head[i].sensitive ? NGHTTP3_NV_FLAG_NEVER_INDEX : NGHTTP3_NV_FLAG_NONE};
     }
+    if (h->s.cfg.server) {
+        /* Tunnels share the connection evenly: by default the oldest would go first until it is through. */
+        nghttp3_pri pri = {.urgency = NGHTTP3_DEFAULT_URGENCY, .inc = 1};
+        nghttp3_conn_set_server_stream_priority(h->http, t->id, &pri);
+    }
     int rv = h->s.cfg.server ? nghttp3_conn_submit_response(h->http, t->id, nv, n, fin ? NULL : &reader)
                              : nghttp3_conn_submit_request(h->http, t->id, nv, n, fin ? NULL : &reader, NULL);
     return rv == 0 ? 0 : rv == NGHTTP3_ERR_NOMEM ? ERR_NO_MEMORY : ERR_UPSTREAM_CLOSED;

@@ -162,7 +162,7 @@ static bool watch(struct link *l) {
     uint64_t since = l->due > i->last_rx ? l->due : i->last_rx;
     if (now >= since + quiet_limit(l, i->streams)) {
         ping(l);
-        if (i->streams) start_check(l);
+        if (l->due || (l->busy && i->streams)) start_check(l); /* traffic stalls; mere idleness needs no proof */
     } else if (l->state == LINK_S_UP && now >= l->last_open + LINK_CHECK_EVERY * LOOP_MS) {
         start_check(l);
     }

@@ -10,6 +10,7 @@
 
 #define NAMES 16
 #define RESEND (200 * LOOP_MS)
+#define QUEUE (200 * LOOP_MS) /* what a limited link holds for a UDP socket */
 
 enum packet_kind { P_SYN, P_SYN_ACK, P_REFUSED, P_DATA, P_FIN, P_RST, P_DATAGRAM, P_UNREACHABLE };
 
@@ -373,11 +374,12 @@ size_t udp_send(struct udp *u, const struct addr *to, uint8_t ecn, const uint8_t
     for (size_t at = 0; at < n; at += segment) {
         size_t part = n - at < segment ? n - at : segment;
         w.net.datagrams++;
-        uint64_t when = after_rate(&u->busy, part) + w.net.delay + random_below(w.net.jitter + 1);
-        if (random_below(1000) < w.net.loss) {
+        bool queue_full = u->busy > loop_now(w.loop) + QUEUE;
+        if (queue_full || random_below(1000) < w.net.loss) {
             w.net.lost++;
             continue;
         }
+        uint64_t when = after_rate(&u->busy, part) + w.net.delay + random_below(w.net.jitter + 1);
         struct packet *q = packet_new(P_DATAGRAM, p + at, part);
         q->src = u->local;
         q->dst = *to;

@@ -161,12 +161,10 @@ static void a_hundred_stuck_readers_are_bounded_by_the_budget(void **state) {
                                     .endpoint = "buffer_budget = \"4MiB\"\nstream_window = \"1MiB\""});
         w->source_bytes = 8 << 20;
         struct client *all[40];
-        w->net->rate = 1 << 20; /* all are open before the budget is used up */
-        for (int i = 0; i < 40; i++) {
-            all[i] = client_open(w, "target.test", 19, 0, false);
-            all[i]->stuck = true;
-        }
-        assert_true(world_all_answered(w, 5 * S));
+        w->net->rate = 2 << 20; /* slow enough that all are open before one of them is through */
+        for (int i = 0; i < 40; i++) all[i] = client_open(w, "target.test", 19, 0, false);
+        assert_true(world_all_answered(w, 25 * S));
+        for (int i = 0; i < 40; i++) all[i]->stuck = true;
         w->net->rate = 0;
         sim_pass(w->loop, 60 * S);
         struct pool_info i = world_pool(w);
