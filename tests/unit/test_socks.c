@@ -374,6 +374,7 @@ static void every_error_has_its_rep(void **state) {
         {ERR_CLIENT_COMMAND, 7},
         {ERR_CLIENT_ADDRESS, 8},
         {ERR_UPSTREAM_UNREACHABLE, 3},
+        {ERR_UPSTREAM_REFUSED, 3},
         {ERR_UPSTREAM_DNS, 3},
         {ERR_UPSTREAM_TIMEOUT, 3},
     };
