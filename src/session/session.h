@@ -15,7 +15,7 @@
  *            may call anything, session_free() included.
  * Flow control  Connection credit is returned on receipt, stream credit on consume. Unread bytes of all streams count
  *            against `budget`: past it connection credit waits until they are consumed. So a session holds at most
- *            budget + one stream window of received bytes, and send_buffer bytes per stream to be sent.
+ *            budget + session_window of received bytes, and send_buffer bytes per stream to be sent.
  * CONNECT    DATA of a stream are the tunnel's bytes. A client's finish before the final response is held until the
  *            response is there (deployed endpoints drop the stream otherwise); on H3 a finish is an empty DATA frame that
  *            carries the FIN, and an abort is that and STOP_SENDING: deployed endpoints ignore a bare FIN.

@@ -353,6 +353,23 @@ struct stream *session_pair_request(struct session_pair *p) {
     return st;
 }
 
+bool session_pair_tunnel(struct session_pair *p, int status, struct stream **client, struct stream **server) {
+    const struct header head[] = {HEADER(":method", "CONNECT"), HEADER(":authority", "test.example:443")};
+    char digits[4];
+    struct header answer = {":status", digits, 7, 3, false};
+    int err;
+
+    snprintf(digits, sizeof digits, "%03u", (unsigned)status % 1000);
+    *client = session_open(p->side[PAIR_CLIENT].session, head, 2, false, p->now, &err);
+    if (!*client) return false;
+    for (int i = 0; i < 100 && !p->n_requests; i++) session_pair_pass(p, 100 * PAIR_MS);
+    *server = session_pair_request(p);
+    if (!*server) return false;
+    if (session_respond(*server, &answer, 1, false) < 0) return false;
+    for (int i = 0; i < 100 && !(*client)->status; i++) session_pair_pass(p, 100 * PAIR_MS);
+    return (*client)->status == status;
+}
+
 void session_pair_answer(struct session_pair *p, const uint8_t *data, size_t n) {
     put_datagram(p, PAIR_SERVER, data, n, 0);
 }

@@ -102,6 +102,9 @@ bool session_pair_up(struct session_pair *p);
 
 /* The next request at the server, now the caller's; NULL if none. */
 struct stream *session_pair_request(struct session_pair *p);
+/* A CONNECT to test.example:443, answered with `status` at the server; both ends, unowned. False if it does not come
+ * through. */
+bool session_pair_tunnel(struct session_pair *p, int status, struct stream **client, struct stream **server);
 /* H3, from accept(): a datagram from the server's address to the client. */
 void session_pair_answer(struct session_pair *p, const uint8_t *data, size_t n);
 /* H2: ends the bytes from `side` (EOF at the other end, after what is under way). */
