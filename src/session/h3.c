@@ -99,7 +99,8 @@ static bool is_connect(const struct header *head, size_t n) {
     return false;
 }
 
-static struct stream *h3_open(struct session *s, const struct header *head, size_t n, bool fin, uint64_t now, int *err) {
+static struct stream *h3_open(struct session *s, const struct header *head, size_t n, bool fin, uint64_t now,
+                              int *err) {
     struct h3 *h = h3_of(s);
     (void)now;
     int64_t id = quic_open_bidi(h->q);

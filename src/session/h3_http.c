@@ -167,8 +167,8 @@ static bool held(const struct h3_stream *t) {
     return !t->h3->s.cfg.server && t->connect && !t->answered && !t->aborting;
 }
 
-static nghttp3_ssize read_data(nghttp3_conn *conn, int64_t id, nghttp3_vec *vec, size_t max, uint32_t *flags, void *user,
-                               void *stream_user) {
+static nghttp3_ssize read_data(nghttp3_conn *conn, int64_t id, nghttp3_vec *vec, size_t max, uint32_t *flags,
+                               void *user, void *stream_user) {
     struct h3_stream *t = h3_stream_find(user, id);
     (void)conn;
     (void)stream_user;
@@ -210,8 +210,9 @@ int h3_http_submit(struct h3_stream *t, const struct header *head, size_t n, boo
     if (n > SESSION_HEAD_FIELDS) return ERR_LIMIT;
     if (!h->http || h->http_broken) return ERR_UPSTREAM_CLOSED;
     for (size_t i = 0; i < n; i++) {
-        nv[i] = (nghttp3_nv){(uint8_t *)head[i].name, (uint8_t *)head[i].value, head[i].name_len, head[i].value_len,
-                             head[i].sensitive ? NGHTTP3_NV_FLAG_NEVER_INDEX : NGHTTP3_NV_FLAG_NONE};
+        const struct header *f = &head[i];
+        nv[i] = (nghttp3_nv){(uint8_t *)f->name, (uint8_t *)f->value, f->name_len, f->value_len,
+                             f->sensitive ? NGHTTP3_NV_FLAG_NEVER_INDEX : NGHTTP3_NV_FLAG_NONE};
     }
     if (h->s.cfg.server) {
         /* Tunnels share the connection evenly: by default the oldest would go first until it is through. */
@@ -490,3 +491,5 @@ const struct quic_ops h3_quic_ops = {
     .stopped = on_stopped,
     .down = on_down,
 };
+
+const char *session_h3_library_version(void) { return nghttp3_version(0)->version_str; }

@@ -1,27 +1,29 @@
-/* h3_impl.h - an HTTP/3 session: what the parts behind it share. h3.c (the session), h3_http.c (nghttp3 and the ops of
- * quic.h between which it sits), h3_stream.c (struct stream).
+/* h3_impl.h - an HTTP/3 session: what the parts behind it share. h3.c (the session), h3_http.c (nghttp3 and the
+ * ops of quic.h between which it sits), h3_stream.c (struct stream).
  *
  * Sources: RFC 9114, 9204, 9000. Where deployed endpoints differ from them, this is what is done:
  *
- * Finish     nghttp3 ends a stream by a bare FIN, which a deployed endpoint ignores. So in the client role an end is
- *            always an empty DATA frame (the bytes 00 00) that carries the FIN, written past nghttp3, which never hears
- *            of those two bytes. A finish before the final response waits for it. The server role sends bare FINs.
- * Reset      (client) A deployed endpoint ignores RESET_STREAM and keeps the target's socket. So a stream whose accepted
- *            bytes were all handed on is ended like a finish, and STOP_SENDING (H3_REQUEST_CANCELLED) follows in a later
- *            packet: for a standard peer that is an abort, too (RFC 9114 section 4.4). If bytes are still waiting, or
- *            the stream's window is closed, or session_config.strict_reset is set, or the role is the server's, it is
- *            RESET_STREAM and STOP_SENDING.
- * STOPPED    STOP_SENDING stops our direction only: writes yield ERR_UPSTREAM_STOPPED. The library does not announce it;
- *            it is seen when bytes are offered (for streams whose window is closed they are offered again after each
- *            datagram that came), or when the stream is over.
+ * Finish     nghttp3 ends a stream by a bare FIN, which a deployed endpoint ignores. So in the client role an end
+ *            is always an empty DATA frame (the bytes 00 00) that carries the FIN, written past nghttp3, which
+ *            never hears of those two bytes. A finish before the final response waits for it. The server role
+ *            sends bare FINs.
+ * Reset      (client) A deployed endpoint ignores RESET_STREAM and keeps the target's socket. So a stream whose
+ *            accepted bytes were all handed on is ended like a finish, and STOP_SENDING (H3_REQUEST_CANCELLED)
+ *            follows in a later packet: for a standard peer that is an abort, too (RFC 9114 section 4.4). If bytes
+ *            are still waiting, or the stream's window is closed, or session_config.strict_reset is set, or the
+ *            role is the server's, it is RESET_STREAM and STOP_SENDING.
+ * STOPPED    STOP_SENDING stops our direction only: writes yield ERR_UPSTREAM_STOPPED. The library does not
+ *            announce it; it is seen when bytes are offered (for streams whose window is closed they are offered
+ *            again after each datagram that came), or when the stream is over.
  *
- * Memory     Per stream: received and unread bytes, at most stream_window; bytes to send, at most send_buffer plus one
- *            H3_HAND chunk, plus what was sent and is not acknowledged: that is bounded by the congestion window and the
- *            peer's windows, not by send_buffer, so that a long path can be filled. Per session: unread bytes at most
- *            budget + session_window, as connection credit is withheld past the budget; ngtcp2 keeps bytes that came out
- *            of order within the same windows.
- * Life       A stream object lives as long as it is owned or QUIC knows its stream. Freed by its owner after a finish it
- *            lingers until the peer has everything, dropping what still comes, and then says STOP_SENDING.
+ * Memory     Per stream: received and unread bytes, at most stream_window; bytes to send, at most send_buffer plus
+ *            one H3_HAND chunk, plus what was sent and is not acknowledged: that is bounded by the congestion
+ *            window and the peer's windows, not by send_buffer, so that a long path can be filled. Per session:
+ *            unread bytes at most budget + session_window, as connection credit is withheld past the budget;
+ *            ngtcp2 keeps bytes that came out of order within the same windows.
+ * Life       A stream object lives as long as it is owned or QUIC knows its stream. Freed by its owner after a
+ *            finish it lingers until the peer has everything, dropping what still comes, and then says
+ *            STOP_SENDING.
  */
 #ifndef ADIT_SESSION_H3_IMPL_H
 #define ADIT_SESSION_H3_IMPL_H

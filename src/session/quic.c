@@ -85,8 +85,8 @@ static int on_stream_open(ngtcp2_conn *conn, int64_t id, void *user) {
     return result(q->ops->opened(q->arg, id));
 }
 
-static int on_data(ngtcp2_conn *conn, uint32_t flags, int64_t id, uint64_t offset, const uint8_t *p, size_t n, void *user,
-                   void *stream_user) {
+static int on_data(ngtcp2_conn *conn, uint32_t flags, int64_t id, uint64_t offset, const uint8_t *p, size_t n,
+                   void *user, void *stream_user) {
     struct quic *q = user;
     (void)conn;
     (void)offset;
@@ -101,7 +101,8 @@ static int on_acked(ngtcp2_conn *conn, int64_t id, uint64_t offset, uint64_t n, 
     return result(q->ops->acked(q->arg, id, offset + n));
 }
 
-static int on_reset(ngtcp2_conn *conn, int64_t id, uint64_t final_size, uint64_t code, void *user, void *stream_user) {
+static int on_reset(ngtcp2_conn *conn, int64_t id, uint64_t final_size, uint64_t code, void *user,
+                    void *stream_user) {
     struct quic *q = user;
     (void)conn;
     (void)final_size;
@@ -195,8 +196,8 @@ static int new_client(struct quic *q, const ngtcp2_path *path, const ngtcp2_sett
                       const ngtcp2_transport_params *params) {
     ngtcp2_cid dcid = {.datalen = CLIENT_DCID}, scid = {.datalen = 0};
     if (gnutls_rnd(GNUTLS_RND_NONCE, dcid.data, dcid.datalen) < 0) return ERR_UPSTREAM_TLS;
-    int rv = ngtcp2_conn_client_new(&q->conn, &dcid, &scid, path, NGTCP2_PROTO_VER_V1, &callbacks, settings, params, NULL,
-                                    q);
+    int rv = ngtcp2_conn_client_new(&q->conn, &dcid, &scid, path, NGTCP2_PROTO_VER_V1, &callbacks, settings,
+                                    params, NULL, q);
     return rv == 0 ? 0 : rv == NGTCP2_ERR_NOMEM ? ERR_NO_MEMORY : ERR_UPSTREAM_TLS;
 }
 
@@ -228,8 +229,8 @@ static int new_server(struct quic *q, const ngtcp2_path *path, ngtcp2_settings *
                                                      sizeof q->reset_secret, &own) != 0)
         return ERR_UPSTREAM_TLS;
     params->stateless_reset_token_present = 1;
-    int rv = ngtcp2_conn_server_new(&q->conn, &client, &own, path, NGTCP2_PROTO_VER_V1, &callbacks, settings, params,
-                                    NULL, q);
+    int rv = ngtcp2_conn_server_new(&q->conn, &client, &own, path, NGTCP2_PROTO_VER_V1, &callbacks, settings,
+                                    params, NULL, q);
     if (rv != 0) return rv == NGTCP2_ERR_NOMEM ? ERR_NO_MEMORY : ERR_UPSTREAM_TLS;
     tell_cid(q, &dcid, true);
     tell_cid(q, &own, true);
@@ -288,14 +289,16 @@ int64_t quic_open_uni(struct quic *q) {
 
 uint64_t quic_bidi_left(const struct quic *q) { return q->ready ? ngtcp2_conn_get_streams_bidi_left(q->conn) : 0; }
 
-/* The calls below fail only for want of memory, and do nothing for a stream that is gone. What is then not told to the
- * peer costs it that stream, not the connection. */
+/* The calls below fail only for want of memory, and do nothing for a stream that is gone. What is then not told to
+ * the peer costs it that stream, not the connection. */
 void quic_reset_stream(struct quic *q, int64_t id, uint64_t code) {
     (void)ngtcp2_conn_shutdown_stream_write(q->conn, 0, id, code);
+    q->again = true;
 }
 
 void quic_stop_sending(struct quic *q, int64_t id, uint64_t code) {
     (void)ngtcp2_conn_shutdown_stream_read(q->conn, 0, id, code);
+    q->again = true;
 }
 
 void quic_credit_stream(struct quic *q, int64_t id, size_t n) {

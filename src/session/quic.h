@@ -1,19 +1,21 @@
-/* quic.h - one QUIC v1 connection without I/O and without an application protocol: packets, TLS 1.3, streams of bytes.
+/* quic.h - one QUIC v1 connection without I/O and without an application protocol: packets, TLS 1.3, streams of
+ * bytes.
  *
  * Private to src/session: h3.c is its user, and tests that play a peer with bytes of their own. The only code that
  * knows ngtcp2 is behind it. Sources: RFC 9000, 9001, 9002.
  *
- * Ownership  quic_new() is given the session that it is part of, which must outlive it: its config is read, its traffic
- *            counters, `last_rx` and `unverified` are kept, and it is brought down with session_fail() when the
- *            connection ends for any reason. ops->down follows at once.
- * Callbacks  All ops are called from inside quic_in(), quic_out(), quic_expire() and quic_close() and may call anything
- *            here but those four and quic_free(). An op that cannot go on calls quic_stop() and returns -1.
- * Packets    quic_out() builds up to one batch of datagrams of one size (at most QUIC_BATCH, 64 KiB), paced; they stay
- *            queued until quic_sent(). CUBIC; path MTU discovery up to 1452 bytes of payload. A session that went down
- *            has at most one datagram left, its CONNECTION_CLOSE, which is repeated for packets that still come (the
- *            1st, 2nd, 4th, 8th, ... of them).
- * Addresses  The client never migrates and takes no preferred address. The server role follows the client's address
- *            once it has validated it (RFC 9000 section 9).
+ * Ownership  quic_new() is given the session that it is part of, which must outlive it: its config is read, its
+ *            traffic counters, `last_rx` and `unverified` are kept, and it is brought down with session_fail()
+ *            when the connection ends for any reason. ops->down follows at once.
+ * Callbacks  All ops are called from inside quic_in(), quic_out(), quic_expire() and quic_close() and may call
+ *            anything here but those four and quic_free(). An op that cannot go on calls quic_stop() and returns
+ *            -1.
+ * Packets    quic_out() builds up to one batch of datagrams of one size (at most QUIC_BATCH, 64 KiB), paced; they
+ *            stay queued until quic_sent(). CUBIC; path MTU discovery up to 1452 bytes of payload. A session that
+ *            went down has at most one datagram left, its CONNECTION_CLOSE, which is repeated for packets that
+ *            still come (the 1st, 2nd, 4th, 8th, ... of them).
+ * Addresses  The client never migrates and takes no preferred address. The server role follows the client's
+ *            address once it has validated it (RFC 9000 section 9).
  * 0-RTT      neither sent nor accepted.
  */
 #ifndef ADIT_SESSION_QUIC_H
@@ -41,7 +43,8 @@ struct quic_chunk {
 };
 
 struct quic_ops {
-    /* The handshake has completed; a client has verified its peer. The state is not UP yet: that is up to the callee.*/
+    /* The handshake has completed; a client has verified its peer. The state is not UP yet: that is up to the
+     * callee. */
     int (*ready)(void *arg);
     /* The peer opened a stream. */
     int (*opened)(void *arg, int64_t id);
@@ -53,7 +56,8 @@ struct quic_ops {
     int (*reset)(void *arg, int64_t id, uint64_t code);
     /* The STOP_SENDING of quic_stop_sending() leaves now. */
     int (*stopping)(void *arg, int64_t id);
-    /* Both directions are over and the library forgets the stream. code: the first error code of either end, if any. */
+    /* Both directions are over and the library forgets the stream. code: the first error code of either end, if
+     * any. */
     int (*closed)(void *arg, int64_t id, bool has_code, uint64_t code);
     /* MAX_STREAM_DATA came. */
     int (*unblocked)(void *arg, int64_t id);
@@ -66,8 +70,8 @@ struct quic_ops {
     int (*taken)(void *arg, const struct quic_chunk *c, size_t n);
     /* Of the chunk just pulled nothing was taken: the stream's window is closed. */
     void (*blocked)(void *arg, const struct quic_chunk *c);
-    /* Nothing will ever be taken: the peer sent STOP_SENDING (the library answers with RESET_STREAM), or the stream is
-     * gone. Known only when a chunk is offered; ops->closed tells in the end. */
+    /* Nothing will ever be taken: the peer sent STOP_SENDING (the library answers with RESET_STREAM), or the
+     * stream is gone. Known only when a chunk is offered; ops->closed tells in the end. */
     void (*stopped)(void *arg, const struct quic_chunk *c);
 
     /* The session is down, session->err says why. The streams are gone; no other op follows. */
@@ -87,9 +91,10 @@ void quic_expire(struct quic *q, uint64_t now);
 
 /* Ends now with an application CONNECTION_CLOSE. The text is ours, for session_error_text(). */
 void quic_close(struct quic *q, enum err err, uint64_t code, const char *text, uint64_t now);
-/* From inside an op: the connection ends with this error and application code as soon as the library returns. The first
- * call wins. Always returns -1. */
-int quic_stop(struct quic *q, enum err err, uint64_t code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* From inside an op: the connection ends with this error and application code as soon as the library returns. The
+ * first call wins. Always returns -1. */
+int quic_stop(struct quic *q, enum err err, uint64_t code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 
 /* A PING leaves with the next quic_out(), unless something else does that must be acknowledged. */
 void quic_ping(struct quic *q);
@@ -99,7 +104,8 @@ int64_t quic_open_bidi(struct quic *q);
 int64_t quic_open_uni(struct quic *q);
 /* How many more bidirectional streams the peer allows now. */
 uint64_t quic_bidi_left(const struct quic *q);
-/* RESET_STREAM: what the peer has not acknowledged is given up. STOP_SENDING: what arrives is dropped from now on. */
+/* RESET_STREAM: what the peer has not acknowledged is given up. STOP_SENDING: what arrives is dropped from now
+ * on. */
 void quic_reset_stream(struct quic *q, int64_t id, uint64_t code);
 void quic_stop_sending(struct quic *q, int64_t id, uint64_t code);
 

@@ -9,8 +9,8 @@
 #include "base/err.h"
 
 #define MIN_INITIAL 1200 /* RFC 9000 section 14.1 */
-/* A stateless reset looks like a short packet, and is shorter than what it answers, so that two ends that do not know
- * each other fall silent (RFC 9000 section 10.3.3). */
+/* A stateless reset looks like a short packet, and is shorter than what it answers, so that two ends that do not
+ * know each other fall silent (RFC 9000 section 10.3.3). */
 #define RESET_MIN (NGTCP2_MIN_STATELESS_RESET_RANDLEN + NGTCP2_STATELESS_RESET_TOKENLEN)
 #define RESET_MAX (RESET_MIN + 22)
 
@@ -45,7 +45,8 @@ static enum quic_accept_result reply(ngtcp2_ssize n, size_t *reply_len) {
 }
 
 static enum quic_accept_result version_negotiation(const ngtcp2_version_cid *vc, uint8_t *out, size_t *reply_len) {
-    /* One version of ours, and a reserved one so that nobody comes to rely on there being one (RFC 9000 section 15). */
+    /* One version of ours, and a reserved one so that nobody comes to rely on there being one (RFC 9000 section
+     * 15). */
     static const uint32_t versions[] = {NGTCP2_PROTO_VER_V1, 0x2a3a4a5a};
     uint8_t unused = 0;
     if (gnutls_rnd(GNUTLS_RND_NONCE, &unused, 1) < 0) return QUIC_ACCEPT_NONE;
@@ -54,8 +55,8 @@ static enum quic_accept_result version_negotiation(const ngtcp2_version_cid *vc,
                  reply_len);
 }
 
-static enum quic_accept_result stateless_reset(const struct quic_acceptor *a, const ngtcp2_version_cid *vc, size_t n,
-                                               uint8_t *out, size_t *reply_len) {
+static enum quic_accept_result stateless_reset(const struct quic_acceptor *a, const ngtcp2_version_cid *vc,
+                                               size_t n, uint8_t *out, size_t *reply_len) {
     uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN], noise[RESET_MAX];
     ngtcp2_cid cid;
     if (n <= RESET_MIN) return QUIC_ACCEPT_NONE;
@@ -68,8 +69,8 @@ static enum quic_accept_result stateless_reset(const struct quic_acceptor *a, co
     return reply(ngtcp2_pkt_write_stateless_reset(out, QUIC_REPLY_MAX, token, noise, noise_len), reply_len);
 }
 
-static enum quic_accept_result retry(const struct quic_acceptor *a, const struct addr *remote, const ngtcp2_pkt_hd *hd,
-                                     uint64_t now, uint8_t *out, size_t *reply_len) {
+static enum quic_accept_result retry(const struct quic_acceptor *a, const struct addr *remote,
+                                     const ngtcp2_pkt_hd *hd, uint64_t now, uint8_t *out, size_t *reply_len) {
     uint8_t token[NGTCP2_CRYPTO_MAX_RETRY_TOKENLEN2];
     ngtcp2_cid scid = {.datalen = QUIC_SERVER_CID};
     if (gnutls_rnd(GNUTLS_RND_NONCE, scid.data, scid.datalen) < 0) return QUIC_ACCEPT_NONE;
@@ -96,12 +97,12 @@ static enum quic_accept_result judge_initial(const struct quic_acceptor *a, cons
         .client = own_cid(&hd->scid), .dcid = own_cid(&hd->dcid), .original = own_cid(&hd->dcid)};
     memcpy(out->reset_secret, a->reset_secret, sizeof out->reset_secret);
     /* Only Retry gives tokens out here: another one is as good as none. */
-    bool ours = hd->tokenlen && hd->tokenlen <= sizeof out->token && hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2;
     ngtcp2_cid original;
-    int rv = !ours ? NGTCP2_CRYPTO_ERR_UNREADABLE_TOKEN
-                   : ngtcp2_crypto_verify_retry_token2(&original, hd->token, hd->tokenlen, a->token_secret,
-                                                       sizeof a->token_secret, hd->version, &remote->u.sa, remote->len,
-                                                       &hd->dcid, QUIC_TOKEN_LIFE * NGTCP2_SECONDS, now);
+    int rv = NGTCP2_CRYPTO_ERR_UNREADABLE_TOKEN;
+    if (hd->tokenlen && hd->tokenlen <= sizeof out->token && hd->token[0] == NGTCP2_CRYPTO_TOKEN_MAGIC_RETRY2)
+        rv = ngtcp2_crypto_verify_retry_token2(&original, hd->token, hd->tokenlen, a->token_secret,
+                                               sizeof a->token_secret, hd->version, &remote->u.sa, remote->len,
+                                               &hd->dcid, QUIC_TOKEN_LIFE * NGTCP2_SECONDS, now);
     if (rv == 0) {
         out->original = own_cid(&original);
         out->retried = true;
@@ -115,8 +116,9 @@ static enum quic_accept_result judge_initial(const struct quic_acceptor *a, cons
     return a->retry ? retry(a, remote, hd, now, to, reply_len) : QUIC_ACCEPT_NEW;
 }
 
-enum quic_accept_result quic_accept(const struct quic_acceptor *a, const struct addr *remote, const uint8_t *p, size_t n,
-                                    uint64_t now, struct session_accept *out, uint8_t *to, size_t *reply_len) {
+enum quic_accept_result quic_accept(const struct quic_acceptor *a, const struct addr *remote, const uint8_t *p,
+                                    size_t n, uint64_t now, struct session_accept *out, uint8_t *to,
+                                    size_t *reply_len) {
     ngtcp2_version_cid vc;
     ngtcp2_pkt_hd hd;
     *reply_len = 0;

@@ -1,5 +1,5 @@
-/* quic_impl.h - what the parts behind quic.h share: quic.c (life, the library's callbacks, streams), quic_io.c (packets
- * and time), quic_end.c (what ends a connection and what that means), quic_tls.c.
+/* quic_impl.h - what the parts behind quic.h share: quic.c (life, the library's callbacks, streams), quic_io.c
+ * (packets and time), quic_end.c (what ends a connection and what that means), quic_tls.c.
  */
 #ifndef ADIT_SESSION_QUIC_IMPL_H
 #define ADIT_SESSION_QUIC_IMPL_H
@@ -28,6 +28,7 @@ struct quic {
     struct creds_verdict verdict;
     uint64_t now;       /* of the operation that runs */
     bool ready;         /* the handshake has completed and ops->ready was called */
+    bool again;         /* a frame was queued while a packet was being written: too late for that one */
     unsigned ping;      /* times yet to try to send a PING */
     uint64_t ping_at;   /* when to try again */
     bool reset_by_peer; /* a stateless reset came */
@@ -60,7 +61,8 @@ struct quic {
 
 /* 0, or ERR_NO_MEMORY / ERR_UPSTREAM_TLS. */
 int quic_tls_new(struct quic *q);
-/* At the end of the handshake: is the peer who it must be, and does it speak h3? 0, or -1 after quic_stop_transport(). */
+/* At the end of the handshake: is the peer who it must be, and does it speak h3? 0, or -1 after
+ * quic_stop_transport(). */
 int quic_tls_check(struct quic *q);
 void quic_tls_info(const struct quic *q, struct session_info *i);
 
@@ -69,8 +71,9 @@ void quic_tls_info(const struct quic *q, struct session_info *i);
 /* The library's view of our path to this peer; it points into *local and *remote. */
 ngtcp2_path quic_path(struct addr *local, struct addr *remote);
 /* Decrypts as the library's own callback does, and notes that the packet was genuine. */
-int quic_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx, const uint8_t *from,
-                 size_t n, const uint8_t *nonce, size_t nonce_len, const uint8_t *aad, size_t aad_len);
+int quic_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,
+                 const uint8_t *from, size_t n, const uint8_t *nonce, size_t nonce_len, const uint8_t *aad,
+                 size_t aad_len);
 
 /* ---- quic_end.c ---- */
 

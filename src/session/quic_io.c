@@ -3,12 +3,13 @@
 
 #include "session/quic_impl.h"
 
-/* The library's decrypt callback is told of no connection, and nothing else tells whether a packet was genuine: this is
- * the connection that reads now. */
+/* The library's decrypt callback is told of no connection, and nothing else tells whether a packet was genuine:
+ * this is the connection that reads now. */
 static struct quic *reading;
 
-int quic_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx, const uint8_t *from,
-                 size_t n, const uint8_t *nonce, size_t nonce_len, const uint8_t *aad, size_t aad_len) {
+int quic_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_crypto_aead_ctx *ctx,
+                 const uint8_t *from, size_t n, const uint8_t *nonce, size_t nonce_len, const uint8_t *aad,
+                 size_t aad_len) {
     int rv = ngtcp2_crypto_decrypt_cb(dest, aead, ctx, from, n, nonce, nonce_len, aad, aad_len);
     if (rv == 0 && reading) reading->s->last_rx = reading->now;
     return rv;
@@ -51,7 +52,8 @@ void quic_in(struct quic *q, const struct addr *remote, uint8_t ecn, const uint8
 /* ---- out ---- */
 
 /* One packet; 0 when there is nothing to send or nothing may be sent now, or the library's error. */
-static ngtcp2_ssize write_packet(struct quic *q, ngtcp2_path *path, ngtcp2_pkt_info *pi, uint8_t *dest, size_t cap) {
+static ngtcp2_ssize write_packet(struct quic *q, ngtcp2_path *path, ngtcp2_pkt_info *pi, uint8_t *dest,
+                                 size_t cap) {
     for (;;) {
         struct quic_chunk c = {.id = -1};
         if (q->ready && ngtcp2_conn_get_max_data_left(q->conn) > 0 && q->ops->pull(q->arg, &c) < 0)
@@ -78,7 +80,8 @@ static unsigned batch_max(struct quic *q, size_t cap) {
     return n ? (unsigned)n : 1;
 }
 
-static bool goes_with(const struct quic_batch *b, size_t n, uint8_t ecn, const struct addr *remote, size_t path_max) {
+static bool goes_with(const struct quic_batch *b, size_t n, uint8_t ecn, const struct addr *remote,
+                      size_t path_max) {
     /* A probe for a larger path MTU goes alone. */
     return n <= b->segment && b->segment <= path_max && ecn == b->ecn && addr_equal(remote, &b->remote);
 }
@@ -93,15 +96,17 @@ static void build(struct quic *q) {
         ngtcp2_pkt_info pi = {0};
         struct addr remote;
         ngtcp2_path_storage_zero(&ps);
+        q->again = false;
         ngtcp2_ssize rv = write_packet(q, &ps.path, &pi, q->out + at, cap);
         if (rv < 0) {
             quic_judge(q, (int)rv);
             return;
         }
+        if (rv == 0 && q->again) continue;
         if (rv == 0) break;
         size_t n = (size_t)rv;
         if (!addr_from_sockaddr(&remote, ps.path.remote.addr, ps.path.remote.addrlen)) remote = q->s->cfg.remote;
-        if (i > 0 && goes_with(b, n, (uint8_t)pi.ecn, &remote, path_max)) {
+        if (q->batches && goes_with(b, n, (uint8_t)pi.ecn, &remote, path_max)) {
             b->len += n;
         } else {
             q->batch[q->batches++] = (struct quic_batch){at, n, n, (uint8_t)pi.ecn, remote};
@@ -113,9 +118,9 @@ static void build(struct quic *q) {
     ngtcp2_conn_update_pkt_tx_time(q->conn, q->now);
 }
 
-/* There is no call for a PING, but a keep-alive that is overdue makes one. It is not yet if something left at this very
- * nanosecond; one more try is enough, as otherwise it is the congestion window that forbids it, and then the packets
- * under way ask for an answer already. */
+/* There is no call for a PING, but a keep-alive that is overdue makes one. It is not yet if something left at this
+ * very nanosecond; one more try is enough, as otherwise it is the congestion window that forbids it, and then the
+ * packets under way ask for an answer already. */
 static void build_with_ping(struct quic *q) {
     ngtcp2_conn_set_keep_alive_timeout(q->conn, 1);
     build(q);

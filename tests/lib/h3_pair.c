@@ -68,7 +68,8 @@ bool h3_pair_tunnel(struct session_pair *p, int status, struct stream **client, 
     *client = session_open(p->side[PAIR_CLIENT].session, head, 2, false, p->now, &err);
     if (!*client || !session_pair_until(p, has_request, p, 60 * PAIR_S)) return false;
     *server = session_pair_request(p);
-    return session_respond(*server, &answer, 1, false) == 0 && session_pair_until(p, is_open, *client, 60 * PAIR_S);
+    if (session_respond(*server, &answer, 1, false) < 0) return false;
+    return session_pair_until(p, is_open, *client, 60 * PAIR_S);
 }
 
 /* ---- a peer of bytes ---- */
@@ -229,7 +230,8 @@ static void op_free(struct session *s) {
     free(r);
 }
 
-static void op_in(struct session *s, const struct addr *remote, uint8_t ecn, const uint8_t *p, size_t n, uint64_t now) {
+static void op_in(struct session *s, const struct addr *remote, uint8_t ecn, const uint8_t *p, size_t n,
+                  uint64_t now) {
     quic_in(((struct raw *)s)->q, remote, ecn, p, n, now);
 }
 

@@ -34,7 +34,9 @@ static struct session_pair *raw_pair(bool retry) {
     return p;
 }
 
-static bool client_down(void *arg) { return ((struct session_pair *)arg)->side[PAIR_CLIENT].states[SESSION_DOWN] > 0; }
+static bool client_down(void *arg) {
+    return ((struct session_pair *)arg)->side[PAIR_CLIENT].states[SESSION_DOWN] > 0;
+}
 
 static void assert_client_down(struct session_pair *p, enum err err, const char *part) {
     assert_int_equal(session_get_state(client(p)), SESSION_DOWN);
@@ -259,7 +261,8 @@ static void test_doorstep(void **state) {
     /* From somewhere else, or too late: refused. To somebody else: no token at all. */
     struct addr elsewhere;
     assert_int_equal(addr_parse(&elsewhere, "192.0.2.9:40000"), 0);
-    assert_int_equal(quic_accept(&other, &elsewhere, first, first_len, p->now, &out, reply, &n), QUIC_ACCEPT_REPLY);
+    assert_int_equal(quic_accept(&other, &elsewhere, first, first_len, p->now, &out, reply, &n),
+                     QUIC_ACCEPT_REPLY);
     assert_int_equal(reply[0] & 0xf0, 0xc0);
     uint64_t late = p->now + (QUIC_TOKEN_LIFE + 1) * PAIR_S;
     assert_int_equal(quic_accept(&other, &from, first, first_len, late, &out, reply, &n), QUIC_ACCEPT_REPLY);
@@ -751,7 +754,8 @@ static void test_certificates(void **state) {
     struct testca *ca = testca_new("Root"), *other = testca_new("Other Root");
     char *other_pem = testca_pem(other);
     (void)state;
-    struct testca_spec good = {.names = {"test.example"}}, old = good, early = good, wrong = good, none = {.cn = "test.example"};
+    struct testca_spec good = {.names = {"test.example"}}, none = {.cn = "test.example"};
+    struct testca_spec old = good, early = good, wrong = good;
     old.from = -30 * TESTCA_DAY;
     old.until = -2 * TESTCA_DAY;
     early.from = 2 * TESTCA_DAY;
@@ -795,8 +799,9 @@ static void (*spoil)(ngtcp2_transport_params *params);
 
 static int make_spoilt(struct session **out, const struct session_config *c) {
     int rv = raw_new(out, c);
-    if (rv == 0 && c->server) spoil((ngtcp2_transport_params *)ngtcp2_conn_get_local_transport_params(raw_quic(*out)->conn));
-    return rv;
+    if (rv < 0 || !c->server) return rv;
+    spoil((ngtcp2_transport_params *)ngtcp2_conn_get_local_transport_params(raw_quic(*out)->conn));
+    return 0;
 }
 
 static void tiny_payload(ngtcp2_transport_params *params) { params->max_udp_payload_size = 1199; }
