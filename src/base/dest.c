@@ -167,3 +167,5 @@ const char *dest_format(const struct dest *d, char *buf, size_t cap) {
 bool dest_equal(const struct dest *a, const struct dest *b) {
     return a->network == b->network && a->kind == b->kind && a->port == b->port && strcmp(a->host, b->host) == 0;
 }
+
+const char *dest_library_version(void) { return idn2_check_version(NULL); }

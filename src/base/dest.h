@@ -46,4 +46,7 @@ const char *dest_format(const struct dest *d, char *buf, size_t cap);
 
 bool dest_equal(const struct dest *a, const struct dest *b);
 
+/* The version of libidn2 in use. Static storage. */
+const char *dest_library_version(void);
+
 #endif

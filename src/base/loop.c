@@ -2,6 +2,7 @@
 
 #include <ev.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -219,3 +220,9 @@ void loop_signal_start(struct loop_signal *s, int signum) {
 }
 
 void loop_signal_stop(struct loop_signal *s) { ev_signal_stop(s->loop->ev, &signal_impl(s)->ev); }
+
+const char *loop_library_version(void) {
+    static char text[24];
+    snprintf(text, sizeof text, "%d.%d", ev_version_major(), ev_version_minor());
+    return text;
+}

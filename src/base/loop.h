@@ -72,4 +72,7 @@ void loop_signal_init(struct loop_signal *s, struct loop *l, void (*cb)(int sign
 void loop_signal_start(struct loop_signal *s, int signum);
 void loop_signal_stop(struct loop_signal *s);
 
+/* The version of the library below, as "4.33". Static storage. */
+const char *loop_library_version(void);
+
 #endif

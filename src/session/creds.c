@@ -11,6 +11,7 @@
 
 #include "base/addr.h"
 #include "session/creds_why.h"
+#include "session/session.h"
 
 /* Where the distribution keeps the store that GnuTLS loads. */
 #define SYSTEM_STORE "/etc/ssl/certs/ca-certificates.crt"
@@ -353,3 +354,5 @@ int creds_apply(struct creds *c, struct gnutls_session_int *tls, bool quic, stru
     if (gnutls_credentials_set(tls, GNUTLS_CRD_CERTIFICATE, c->cred) < 0) return ERR_NO_MEMORY;
     return c->server ? 0 : apply_client(c, tls);
 }
+
+const char *session_tls_library_version(void) { return gnutls_check_version(NULL); }

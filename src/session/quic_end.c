@@ -162,3 +162,5 @@ void quic_judge(struct quic *q, int rv) {
     default: end_by_library(q, rv); return;
     }
 }
+
+const char *session_quic_library_version(void) { return ngtcp2_version(0)->version_str; }

@@ -167,4 +167,10 @@ struct session_info {
 };
 void session_get_info(const struct session *s, struct session_info *i);
 
+/* Versions of the libraries in use. Static storage. */
+const char *session_h2_library_version(void);   /* nghttp2 */
+const char *session_h3_library_version(void);   /* nghttp3 */
+const char *session_quic_library_version(void); /* ngtcp2 */
+const char *session_tls_library_version(void);  /* GnuTLS */
+
 #endif

@@ -107,3 +107,5 @@ void loop_signal_init(struct loop_signal *s, struct loop *l, void (*cb)(int sign
 }
 void loop_signal_start(struct loop_signal *s, int signum) { (void)s, (void)signum; }
 void loop_signal_stop(struct loop_signal *s) { (void)s; }
+
+const char *loop_library_version(void) { return "virtual"; }

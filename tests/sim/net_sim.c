@@ -533,3 +533,5 @@ void sim_name(const char *name, const char *ip) {
     strncpy(w.names[at].name, ip ? name : "", sizeof w.names[at].name - 1);
     strncpy(w.names[at].ip, ip ? ip : "", sizeof w.names[at].ip - 1);
 }
+
+const char *resolve_library_version(void) { return "virtual"; }
