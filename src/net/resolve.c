@@ -473,3 +473,5 @@ struct resolve *resolve_start(struct resolver *r, const char *host, uint16_t por
 void resolve_cancel(struct resolve *q) {
     if (q) leave(q);
 }
+
+const char *resolve_library_version(void) { return ares_version(NULL); }

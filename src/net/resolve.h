@@ -45,4 +45,7 @@ struct resolve *resolve_start(struct resolver *r, const char *host, uint16_t por
 /* No callback follows. NULL allowed. */
 void resolve_cancel(struct resolve *q);
 
+/* The version of c-ares in use. Static storage. */
+const char *resolve_library_version(void);
+
 #endif
