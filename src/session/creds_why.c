@@ -141,7 +141,8 @@ void creds_why_status(const struct creds_chain *chain, unsigned status, char *wh
         why_dates(chain, true, why, cap);
     else if (status & GNUTLS_CERT_NOT_ACTIVATED)
         why_dates(chain, false, why, cap);
-    else if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
+    else if ((status & GNUTLS_CERT_SIGNER_NOT_FOUND) ||
+             ((status & GNUTLS_CERT_SIGNER_NOT_CA) && self_issued(chain->leaf)))
         why_unknown_issuer(chain, why, cap);
     else if (status & GNUTLS_CERT_SIGNER_NOT_CA)
         add(why, cap, "the certificate was issued by one that may not issue certificates");

@@ -264,3 +264,5 @@ nghttp2_session *h2_frames_new(struct h2 *h) {
     nghttp2_session_callbacks_del(cb);
     return ng;
 }
+
+const char *session_h2_library_version(void) { return nghttp2_version(0)->version_str; }

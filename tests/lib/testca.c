@@ -116,6 +116,18 @@ struct testca *testca_new(const char *cn) {
     return testca_new_under(NULL, &spec);
 }
 
+struct testca *testca_from_pem(const char *cert_pem, const char *key_pem) {
+    struct testca *ca = calloc(1, sizeof *ca);
+    gnutls_datum_t cert = {(unsigned char *)cert_pem, (unsigned)strlen(cert_pem)};
+    gnutls_datum_t key = {(unsigned char *)key_pem, (unsigned)strlen(key_pem)};
+    if (!ca) abort();
+    must(gnutls_x509_crt_init(&ca->crt), "certificate");
+    must(gnutls_x509_privkey_init(&ca->key), "key");
+    must(gnutls_x509_crt_import(ca->crt, &cert, GNUTLS_X509_FMT_PEM), "certificate");
+    must(gnutls_x509_privkey_import(ca->key, &key, GNUTLS_X509_FMT_PEM), "key");
+    return ca;
+}
+
 void testca_free(struct testca *ca) {
     if (!ca) return;
     gnutls_x509_crt_deinit(ca->crt);

@@ -30,6 +30,8 @@ struct testca_spec {
 struct testca *testca_new(const char *cn);
 /* A CA issued by `parent` (NULL: by itself) with the dates, constraints and algorithms of `spec`. */
 struct testca *testca_new_under(struct testca *parent, const struct testca_spec *spec);
+/* Makes an issuer of any certificate and its key, even of one that may not issue. */
+struct testca *testca_from_pem(const char *cert_pem, const char *key_pem);
 void testca_free(struct testca *ca);
 /* The CA's own certificate. */
 char *testca_pem(const struct testca *ca);
