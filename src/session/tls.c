@@ -198,7 +198,10 @@ static int fail_and_alert(struct tls *t, int code) {
     return fail_by_code(t, code);
 }
 
-static bool is_end(int code) { return code == GNUTLS_E_PREMATURE_TERMINATION; }
+/* EOF; in the middle of a record GnuTLS has various names for it. */
+static bool is_end(const struct tls *t, ssize_t code) {
+    return code == GNUTLS_E_PREMATURE_TERMINATION || (code < 0 && t->in_eof && !t->in_len);
+}
 
 /* ---- the handshake ---- */
 
@@ -229,7 +232,7 @@ int tls_handshake(struct tls *t) {
             if (rv == TLS_DONE) t->state = TLS_OPEN;
             return rv;
         }
-        if (is_end(rv) || (rv == GNUTLS_E_AGAIN && !t->in_len && t->in_eof))
+        if (is_end(t, rv))
             return fail(t, ERR_UPSTREAM_TLS, "the peer ended the connection during the TLS handshake%s",
                         t->first_len ? "" : " without a word: a wrong server name, or this client is not allowed");
         if (rv == GNUTLS_E_AGAIN && !t->in_len) return TLS_WAIT;
@@ -259,7 +262,7 @@ int tls_read(struct tls *t, const uint8_t **p, size_t *n) {
         }
         if (t->packet) gnutls_packet_deinit(t->packet);
         t->packet = NULL;
-        if (rv == 0 || is_end((int)rv) || (rv == GNUTLS_E_AGAIN && !t->in_len && t->in_eof)) {
+        if (rv == 0 || is_end(t, rv)) {
             t->state = TLS_ENDED;
             return TLS_EOF;
         }
