@@ -199,7 +199,7 @@ int h3_new(struct session **out, const struct session_config *c) {
     *out = NULL;
     if (!h) return ERR_NO_MEMORY;
     session_base_init(&h->s, &ops, c);
-    h->tails_end = &h->tails;
+    for (int i = 0; i < H3_QUEUES; i++) h->last[i] = &h->first[i];
     h->refused = -1;
     int rv = quic_new(&h->q, &h->s, &h3_quic_ops, h);
     h->s.cfg.accept = NULL;

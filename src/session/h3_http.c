@@ -84,7 +84,7 @@ static void response(struct h3 *h, struct h3_stream *t) {
     stream_notify(&t->ss.st, STREAM_OPEN);
     /* What a lingering stream was to deliver is not wanted there. */
     if (!h3_stream_owned(t) && status >= 300) fail(h, t->id, ERR_CANCELLED, NGHTTP3_H3_REQUEST_CANCELLED);
-    if (t->tx == H3_TX_FINISHING) h3_http_resume(t);
+    if (t->tx == H3_TX_FINISHING) h3_stream_queue(t, H3_TURNS);
 }
 
 static int end_headers(nghttp3_conn *conn, int64_t id, int fin, void *user, void *stream_user) {
@@ -173,6 +173,8 @@ static nghttp3_ssize read_data(nghttp3_conn *conn, int64_t id, nghttp3_vec *vec,
     (void)conn;
     (void)stream_user;
     if (!t) return NGHTTP3_ERR_WOULDBLOCK;
+    if (!t->turn) return NGHTTP3_ERR_WOULDBLOCK;
+    t->turn = false;
     if (h3_stream_unhanded(t)) {
         struct iovec iov[8];
         size_t total = 0;
@@ -184,18 +186,13 @@ static nghttp3_ssize read_data(nghttp3_conn *conn, int64_t id, nghttp3_vec *vec,
             total += part;
         }
         t->handed += total;
+        if (h3_stream_unhanded(t) || t->tx == H3_TX_FINISHING) h3_stream_queue(t, H3_TURNS);
         h3_stream_room(t);
         return used;
     }
     if (t->tx != H3_TX_FINISHING || held(t)) return NGHTTP3_ERR_WOULDBLOCK;
     *flags |= NGHTTP3_DATA_FLAG_EOF;
     return 0;
-}
-
-void h3_http_resume(struct h3_stream *t) {
-    struct h3 *h = t->h3;
-    if (t->id < 0 || !h->http || h->http_broken) return;
-    (void)nghttp3_conn_resume_stream(h->http, t->id); /* out of memory: the next write tries again */
 }
 
 void h3_http_shut(struct h3_stream *t) {
@@ -213,11 +210,6 @@ int h3_http_submit(struct h3_stream *t, const struct header *head, size_t n, boo
         const struct header *f = &head[i];
         nv[i] = (nghttp3_nv){(uint8_t *)f->name, (uint8_t *)f->value, f->name_len, f->value_len,
                              f->sensitive ? NGHTTP3_NV_FLAG_NEVER_INDEX : NGHTTP3_NV_FLAG_NONE};
-    }
-    if (h->s.cfg.server) {
-        /* Tunnels share the connection evenly: by default the oldest would go first until it is through. */
-        nghttp3_pri pri = {.urgency = NGHTTP3_DEFAULT_URGENCY, .inc = 1};
-        nghttp3_conn_set_server_stream_priority(h->http, t->id, &pri);
     }
     int rv = h->s.cfg.server ? nghttp3_conn_submit_response(h->http, t->id, nv, n, fin ? NULL : &reader)
                              : nghttp3_conn_submit_request(h->http, t->id, nv, n, fin ? NULL : &reader, NULL);
@@ -377,7 +369,7 @@ static void on_limit(void *arg, uint64_t streams) {
 /* All that nghttp3 has for t is in packets now. */
 static void tail_is_due(struct h3_stream *t) {
     t->tail_due = true;
-    h3_stream_queue_tail(t);
+    h3_stream_queue(t, H3_TAILS);
 }
 
 static int pull_http(struct h3 *h, struct quic_chunk *c) {
@@ -395,10 +387,20 @@ static int pull_http(struct h3 *h, struct quic_chunk *c) {
     return 0;
 }
 
+/* nghttp3 has nothing left: 1 if it was given something, 0 if there is nothing, -1 after quic_stop(). */
+static int next_turn(struct h3 *h) {
+    struct h3_stream *t = h->first[H3_TURNS];
+    if (!t) return 0;
+    h3_stream_unqueue(t, H3_TURNS);
+    t->turn = true;
+    int rv = nghttp3_conn_resume_stream(h->http, t->id);
+    return rv ? broken(h, rv) : 1;
+}
+
 static int on_pull(void *arg, struct quic_chunk *c) {
     struct h3 *h = arg;
     for (;;) {
-        struct h3_stream *t = h->tails;
+        struct h3_stream *t = h->first[H3_TAILS];
         if (t) {
             c->id = t->id;
             c->iov[0] = (struct iovec){(void *)(tail + t->tail), sizeof tail - t->tail};
@@ -408,7 +410,12 @@ static int on_pull(void *arg, struct quic_chunk *c) {
         }
         if (h->http_broken) return 0;
         if (pull_http(h, c) < 0) return -1;
-        if (c->id < 0 || !h->chunk_ends) return 0;
+        if (c->id < 0) {
+            int more = next_turn(h);
+            if (more <= 0) return more;
+            continue;
+        }
+        if (!h->chunk_ends) return 0;
         t = h3_stream_find(h, c->id);
         c->fin = !t || t->lone_fin;
         if (c->fin || h->chunk) return 0;
@@ -428,7 +435,7 @@ static void end_taken(struct h3_stream *t) {
 static void tail_taken(struct h3_stream *t, size_t n) {
     t->tail += (unsigned)n;
     if (t->tail < sizeof tail) return;
-    h3_stream_unqueue_tail(t);
+    h3_stream_unqueue(t, H3_TAILS);
     t->tail_due = false;
     end_taken(t);
 }

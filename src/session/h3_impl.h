@@ -21,6 +21,8 @@
  *            window and the peer's windows, not by send_buffer, so that a long path can be filled. Per session:
  *            unread bytes at most budget + session_window, as connection credit is withheld past the budget;
  *            ngtcp2 keeps bytes that came out of order within the same windows.
+ * Turns      nghttp3 would serve the oldest stream until it has nothing more, and let new requests wait behind it. So
+ *            streams take turns here: nghttp3 is given H3_HAND bytes of one when it has nothing left to send.
  * Life       A stream object lives as long as it is owned or QUIC knows its stream. Freed by its owner after a
  *            finish it lingers until the peer has everything, dropping what still comes, and then says
  *            STOP_SENDING.
@@ -36,7 +38,7 @@
 #include "session/session_impl.h"
 
 #define H3_BUCKETS 256
-#define H3_HAND 65536 /* bytes of a stream given to nghttp3 at once: one DATA frame */
+#define H3_HAND 16384 /* bytes of a stream given to nghttp3 at once: one DATA frame, one turn */
 
 /* Our direction of a stream. */
 enum h3_tx {
@@ -55,13 +57,21 @@ enum h3_rx {
 
 struct h3;
 
+/* First come, first served; a stream is in each at most once. */
+enum h3_queue {
+    H3_TURNS, /* bytes, or the end, wait to be given to nghttp3 */
+    H3_TAILS, /* nghttp3's bytes are all in packets; 00 00 and the FIN can follow */
+    H3_QUEUES,
+};
+
 struct h3_stream {
     struct session_stream ss;
     struct h3 *h3;                 /* NULL once the session is gone */
     int64_t id;                    /* -1 once QUIC has forgotten the stream */
     struct h3_stream *next, *prev; /* all of a session */
     struct h3_stream *in_bucket;   /* those that QUIC knows, by id */
-    struct h3_stream *next_tail;   /* those whose tail can be sent */
+    struct h3_stream *behind[H3_QUEUES];
+    bool queued[H3_QUEUES];
 
     enum h3_tx tx;
     enum h3_rx rx;
@@ -71,8 +81,8 @@ struct h3_stream {
     bool answered;     /* the final response came (client) or was given to nghttp3 (server) */
     bool connect;      /* the request's method */
     bool lone_fin;     /* ends with a bare FIN, through nghttp3 */
-    bool tail_due;     /* nghttp3's bytes are all in packets, 00 00 and the FIN are not */
-    bool tail_queued;  /* in the list of those that can be sent */
+    bool turn;         /* nghttp3 may take bytes */
+    bool tail_due;     /* 00 00 and the FIN are to follow, window or not */
     bool want_out;     /* a write was short */
     bool blocked;      /* the peer's window is closed */
     uint64_t aborting; /* code of the STOP_SENDING that follows the end; 0: none */
@@ -96,7 +106,7 @@ struct h3 {
     bool http_broken;   /* it returned an error: only deletion is allowed */
     struct h3_stream *streams;
     struct h3_stream *bucket[H3_BUCKETS];
-    struct h3_stream *tails, **tails_end;
+    struct h3_stream *first[H3_QUEUES], **last[H3_QUEUES];
     unsigned live;    /* streams that QUIC knows */
     unsigned blocked; /* of them */
     bool reoffer;     /* a datagram came: blocked streams may have been stopped */
@@ -118,8 +128,6 @@ extern const struct quic_ops h3_quic_ops;
 int h3_http_start(struct h3 *h);
 /* Queues the request or response head. 0, ERR_NO_MEMORY, ERR_LIMIT or ERR_UPSTREAM_CLOSED. */
 int h3_http_submit(struct h3_stream *t, const struct header *head, size_t n, bool fin);
-/* There is more in t->out, or its end. */
-void h3_http_resume(struct h3_stream *t);
 /* Nothing more may be written. */
 void h3_http_shut(struct h3_stream *t);
 
@@ -154,9 +162,9 @@ static inline size_t h3_stream_unhanded(const struct h3_stream *t) { return t->o
 /* t->handed moved. */
 void h3_stream_room(struct h3_stream *t);
 static inline bool h3_stream_owned(const struct h3_stream *t) { return t->owned || t->ss.offered; }
-/* Into and out of the list of tails that can be sent. */
-void h3_stream_queue_tail(struct h3_stream *t);
-void h3_stream_unqueue_tail(struct h3_stream *t);
+/* At the end; nothing if it is there already, or gone from QUIC. */
+void h3_stream_queue(struct h3_stream *t, enum h3_queue which);
+void h3_stream_unqueue(struct h3_stream *t, enum h3_queue which);
 /* The peer's window. */
 void h3_stream_block(struct h3_stream *t);
 void h3_stream_unblock(struct h3_stream *t);

@@ -29,21 +29,26 @@ struct h3_stream *h3_stream_find(struct h3 *h, int64_t id) {
     return t;
 }
 
-void h3_stream_queue_tail(struct h3_stream *t) {
-    if (t->tail_queued) return;
-    t->tail_queued = true;
-    t->next_tail = NULL;
-    *t->h3->tails_end = t;
-    t->h3->tails_end = &t->next_tail;
+void h3_stream_queue(struct h3_stream *t, enum h3_queue which) {
+    if (t->queued[which] || t->id < 0) return;
+    t->queued[which] = true;
+    t->behind[which] = NULL;
+    *t->h3->last[which] = t;
+    t->h3->last[which] = &t->behind[which];
 }
 
-void h3_stream_unqueue_tail(struct h3_stream *t) {
-    if (!t->tail_queued) return;
-    struct h3_stream **at = &t->h3->tails;
-    while (*at != t) at = &(*at)->next_tail;
-    *at = t->next_tail;
-    if (!*at) t->h3->tails_end = at;
-    t->tail_queued = false;
+void h3_stream_unqueue(struct h3_stream *t, enum h3_queue which) {
+    if (!t->queued[which]) return;
+    struct h3_stream **at = &t->h3->first[which];
+    while (*at != t) at = &(*at)->behind[which];
+    *at = t->behind[which];
+    if (!*at) t->h3->last[which] = at;
+    t->queued[which] = false;
+}
+
+/* Nothing more is sent. */
+static void unqueue_all(struct h3_stream *t) {
+    for (int i = 0; i < H3_QUEUES; i++) h3_stream_unqueue(t, (enum h3_queue)i);
 }
 
 /* QUIC no longer knows the stream. */
@@ -52,7 +57,7 @@ static void forget_id(struct h3_stream *t) {
     struct h3_stream **at = bucket_of(t->h3, t->id);
     while (*at != t) at = &(*at)->in_bucket;
     *at = t->in_bucket;
-    h3_stream_unqueue_tail(t);
+    unqueue_all(t);
     if (t->blocked) t->h3->blocked--;
     t->blocked = false;
     t->h3->live--;
@@ -100,7 +105,7 @@ void h3_stream_block(struct h3_stream *t) {
     if (!t->blocked) t->h3->blocked++;
     t->blocked = true;
     if (t->tail_due)
-        h3_stream_unqueue_tail(t);
+        h3_stream_unqueue(t, H3_TAILS);
     else
         nghttp3_conn_block_stream(t->h3->http, t->id);
 }
@@ -110,7 +115,7 @@ void h3_stream_unblock(struct h3_stream *t) {
     t->blocked = false;
     t->h3->blocked--;
     if (t->tail_due)
-        h3_stream_queue_tail(t);
+        h3_stream_queue(t, H3_TAILS);
     else
         nghttp3_conn_unblock_stream(t->h3->http, t->id);
 }
@@ -149,7 +154,7 @@ void h3_stream_cut(struct h3_stream *t, uint64_t code) {
     if (t->id < 0) return;
     t->aborting = 0;
     if (t->tx == H3_TX_OPEN || t->tx == H3_TX_FINISHING) {
-        h3_stream_unqueue_tail(t);
+        unqueue_all(t);
         h3_http_shut(t);
         quic_reset_stream(t->h3->q, t->id, code);
         h3_stream_set_tx(t, H3_TX_RESET);
@@ -169,7 +174,7 @@ void h3_stream_abort(struct h3_stream *t, uint64_t code) {
     t->aborting = code;
     if (t->rx == H3_RX_OPEN) h3_stream_set_rx(t, H3_RX_CLOSED);
     h3_stream_set_tx(t, H3_TX_FINISHING);
-    h3_http_resume(t);
+    h3_stream_queue(t, H3_TURNS);
 }
 
 void h3_stream_die(struct h3_stream *t, enum err err, uint64_t code) {
@@ -187,7 +192,7 @@ void h3_stream_die(struct h3_stream *t, enum err err, uint64_t code) {
 }
 
 void h3_stream_stopped(struct h3_stream *t) {
-    h3_stream_unqueue_tail(t);
+    unqueue_all(t);
     if (t->tx == H3_TX_OPEN && !t->dead) {
         t->want_out = false;
         stream_notify(&t->ss.st, STREAM_OUT);
@@ -258,7 +263,7 @@ static long op_write(struct stream *st, const uint8_t *p, size_t n) {
     if (took < 0) return took;
     if ((size_t)took < n) t->want_out = true;
     if (took) {
-        h3_http_resume(t);
+        h3_stream_queue(t, H3_TURNS);
         session_wake(&t->h3->s);
     }
     return took;
@@ -268,7 +273,7 @@ static void op_finish(struct stream *st) {
     struct h3_stream *t = h3_stream_of(st);
     if (t->dead || !t->h3 || t->tx != H3_TX_OPEN) return;
     h3_stream_set_tx(t, H3_TX_FINISHING);
-    h3_http_resume(t);
+    h3_stream_queue(t, H3_TURNS);
     session_wake(&t->h3->s);
 }
 
