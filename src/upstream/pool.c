@@ -282,8 +282,6 @@ int pool_new(struct pool **out, const struct pool_config *c) {
     defer_init(&p->serve, pool_serve, p);
     int r = copy_config(p, c);
     policy_init(&p->policy, &c->policy);
-    p->cancel_tokens = CANCEL_BURST;
-    p->cancel_at = loop_now(c->loop);
     if (r) {
         pool_free(p);
         return r;

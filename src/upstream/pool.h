@@ -7,8 +7,6 @@
  *
  * Retries: an open that the peer refused unprocessed, or whose session fell silent or died before the answer, is tried
  * again on the next session, at most twice; the client has sent nothing through it yet.
- * Cancelled opens are reset at a bounded rate (CANCEL_BURST, then CANCEL_RATE a second), because deployed endpoints end
- * a session after a burst of resets; the others wait for their answer and are reset then.
  */
 #ifndef ADIT_UPSTREAM_POOL_H
 #define ADIT_UPSTREAM_POOL_H
@@ -28,8 +26,6 @@
 #define POOL_ADDRESSES 16
 #define POOL_LINKS 8 /* retired links that may linger; the oldest is closed when there are more */
 #define POOL_DETAIL_MAX 320
-#define CANCEL_BURST 10
-#define CANCEL_RATE 2
 
 struct pool_config {
     const char *name;                   /* in logs */

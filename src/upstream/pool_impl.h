@@ -6,10 +6,9 @@
 #include "upstream/pool.h"
 
 enum open_state {
-    OPEN_QUEUED,    /* waits for a session */
-    OPEN_SENT,      /* the request is out */
-    OPEN_ABANDONED, /* cancelled, but not yet reset: the stream waits for its answer */
-    OPEN_SETTLED,   /* the result waits in the deferred queue */
+    OPEN_QUEUED,  /* waits for a session */
+    OPEN_SENT,    /* the request is out */
+    OPEN_SETTLED, /* the result waits in the deferred queue */
 };
 
 struct pool_open {
@@ -55,8 +54,6 @@ struct pool {
     unsigned queued, sent;
     struct defer serve;
     uint64_t last_open;
-    uint64_t cancel_at;                /* token bucket of resets */
-    double cancel_tokens;
     unsigned opened, failed, retried;
 };
 

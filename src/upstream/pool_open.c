@@ -8,7 +8,7 @@
 #define OPEN_TRIES 3 /* the first and two more */
 
 static void set_state(struct pool_open *o, enum open_state state) {
-    static const char *const words[] = {"queued", "sent", "abandoned", "settled"};
+    static const char *const words[] = {"queued", "sent", "settled"};
     struct pool *p = o->pool;
     if (o->state == OPEN_QUEUED) p->queued--;
     if (o->state == OPEN_SENT) p->sent--;
@@ -93,10 +93,6 @@ static void on_stream(struct stream *s, unsigned events, void *arg) {
     struct pool_open *o = arg;
     struct pool *p = o->pool;
     char detail[DIALECT_DETAIL_MAX] = "";
-    if (o->state == OPEN_ABANDONED) {
-        if (events & (STREAM_OPEN | STREAM_DEAD)) open_free(o);
-        return;
-    }
     if (events & STREAM_OPEN) {
         enum err verdict = p->cfg.dialect->judge(s, detail, sizeof detail);
         settle(o, verdict, detail);
@@ -114,29 +110,6 @@ static void on_stream(struct stream *s, unsigned events, void *arg) {
     settle(o, s->err == ERR_UPSTREAM_RETRY ? ERR_UPSTREAM_BUSY : s->err, "the stream ended before the answer");
 }
 
-/* Resets are rationed; see CANCEL_BURST. */
-static bool may_reset(struct pool *p) {
-    uint64_t now = now_of(p);
-    p->cancel_tokens += (double)(now - p->cancel_at) / (double)LOOP_S * CANCEL_RATE;
-    if (p->cancel_tokens > CANCEL_BURST) p->cancel_tokens = CANCEL_BURST;
-    p->cancel_at = now;
-    if (p->cancel_tokens < 1) return false;
-    p->cancel_tokens -= 1;
-    return true;
-}
-
-/* Gives up a request that is out. The stream may have to wait for its answer. */
-static void abandon(struct pool_open *o) {
-    if (may_reset(o->pool)) {
-        stream_reset(o->stream, ERR_CANCELLED);
-        open_free(o);
-        return;
-    }
-    set_state(o, OPEN_ABANDONED);
-    o->cb = NULL;
-    loop_timer_set(&o->timer, now_of(o->pool) + o->pool->cfg.connect_timeout * LOOP_MS);
-}
-
 static void on_timer(void *arg) {
     struct pool_open *o = arg;
     struct pool *p = o->pool;
@@ -144,14 +117,7 @@ static void on_timer(void *arg) {
         enum err why = pool_link(p) ? ERR_UPSTREAM_BUSY : p->policy.reason ? p->policy.reason : ERR_UPSTREAM_TIMEOUT;
         settle(o, why, *p->reason ? p->reason : "no session became ready in time");
     } else if (o->state == OPEN_SENT) {
-        pool_open_cb *cb = o->cb;
-        void *cb_arg = o->arg;
-        enum transport t = o->transport;
-        p->failed++;
-        abandon(o);
-        cb(NULL, t, ERR_UPSTREAM_TIMEOUT, "no answer to the request", cb_arg);
-    } else if (o->state == OPEN_ABANDONED) {
-        open_free(o);
+        settle(o, ERR_UPSTREAM_TIMEOUT, "no answer to the request");
     }
 }
 
@@ -187,9 +153,7 @@ struct pool_open *pool_open(struct pool *p, const struct dest *d, pool_open_cb *
 }
 
 void pool_open_cancel(struct pool_open *o) {
-    if (!o) return;
-    if (o->state == OPEN_SENT) abandon(o);
-    else open_free(o);
+    if (o) open_free(o);
 }
 
 void pool_serve(void *arg) {

@@ -250,6 +250,7 @@ static void hanging_connects_time_out(void **state) {
 
 static void impatient_clients_do_not_reset_in_bursts(void **state) {
     (void)state;
+    /* deployed endpoints end an HTTP/2 session after a burst of cancelled requests */
     EACH_TRANSPORT(t) {
         struct world *w = up(t, NULL);
         endpoint_faults(w->ep)->slow_accept = 20000;
@@ -257,12 +258,12 @@ static void impatient_clients_do_not_reset_in_bursts(void **state) {
         for (int i = 0; i < 50; i++) all[i] = client_open(w, "target.test", 7, 0, false);
         sim_pass(w->loop, S);
         for (int i = 0; i < 50; i++) client_close(all[i], true);
-        sim_pass(w->loop, S / 2);
+        sim_pass(w->loop, S / 10);
         assert_int_equal(gateway_flows(w->gw), 0); /* the clients are forgotten at once */
-        assert_in_range(endpoint_counts(w->ep)->tunnels_open, 50 - CANCEL_BURST - 2 * CANCEL_RATE, 50 - CANCEL_BURST);
-        endpoint_faults(w->ep)->slow_accept = 0;
-        sim_pass(w->loop, 60 * S);
+        if (strcmp(t, "http2") == 0) assert_in_range(endpoint_counts(w->ep)->tunnels_open, 35, 40);
+        sim_pass(w->loop, 3 * S);
         assert_int_equal(endpoint_counts(w->ep)->tunnels_open, 0);
+        endpoint_faults(w->ep)->slow_accept = 0;
         assert_int_equal(rep_of(w, "target.test", 7), 0);
         world_free(w);
     }
