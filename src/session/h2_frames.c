@@ -19,12 +19,12 @@ static const struct {
 } costs[H2_COSTS] = {
     [H2_COST_PING] = {"PING", 100},
     [H2_COST_SETTINGS] = {"SETTINGS", 20},
-    [H2_COST_RST] = {"RST_STREAM", 2000},
+    [H2_COST_RST] = {"RST_STREAM", 20000},
     [H2_COST_PRIORITY] = {"PRIORITY", 200},
-    [H2_COST_WINDOW] = {"WINDOW_UPDATE", 40000},
+    [H2_COST_WINDOW] = {"WINDOW_UPDATE", 400000},
     [H2_COST_EMPTY] = {"empty DATA", 500},
     [H2_COST_CONTINUATION] = {"CONTINUATION", 200},
-    [H2_COST_HEADERS] = {"HEADERS", 4000},
+    [H2_COST_HEADERS] = {"HEADERS", 40000},
     [H2_COST_INVALID] = {"invalid", 200},
     [H2_COST_OTHER] = {"other", 200},
 };
