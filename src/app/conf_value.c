@@ -276,8 +276,9 @@ static bool parse_address(const char *text, size_t n, struct dest *d) {
     const char *end = text + n, *colon = memchr(text, ':', n), *host_end = end;
     uint16_t port = 443;
     if (text[0] == '[') {
-        host_end = memchr(text, ']', n);
-        if (!host_end++) return false;
+        const char *bracket = memchr(text, ']', n);
+        if (!bracket) return false;
+        host_end = bracket + 1;
         colon = host_end < end ? host_end : NULL;
         if (colon && *colon != ':') return false;
     } else if (colon && memchr(colon + 1, ':', (size_t)(end - colon - 1))) {

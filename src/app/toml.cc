@@ -11,8 +11,8 @@
 
 #include <malloc.h>
 
-/* Values may nest as deep as the tree; the parser works by recursion. */
-#define TOML_MAX_NESTED_VALUES 16
+/* The parser works by recursion: as many arrays and inline tables as the tree has levels, and a value in them. */
+#define TOML_MAX_NESTED_VALUES 17
 /* Some wrong texts, such as "[" and a line feed, break assertions of toml++ 3.3 before it reports them. With
  * NDEBUG it would tell the compiler to rely on them, so that must not be either. */
 #undef NDEBUG
@@ -25,7 +25,7 @@ extern "C" {
 #include "base/secret.h"
 }
 
-static_assert(TOML_MAX_NESTED_VALUES == TOML_DEPTH_MAX, "the parser must stop where the tree does");
+static_assert(TOML_MAX_NESTED_VALUES == TOML_DEPTH_MAX + 1, "the parser must go as deep as the tree");
 
 /* Without exceptions toml++ cannot report that memory ran out. So that much per byte of text is set aside
  * before it starts; its hungriest texts (long keys of one-letter parts) take less. Untouched, it costs address
@@ -64,6 +64,8 @@ void *operator new(std::size_t n) {
     reserve.at += n;
     return reserve.at - n;
 }
+
+void *operator new(std::size_t n, const std::nothrow_t &) noexcept { return std::malloc(n ? n : 1); }
 
 void operator delete(void *p) noexcept {
     if (!p || (p >= reserve.start && p < reserve.end)) return;
@@ -113,12 +115,7 @@ void explain(toml_error *e, string_view text) {
     if (starts_with(text, head)) text.remove_prefix(head.size());
     const size_t colon = text.find(": ");
     if (colon == string_view::npos) return put(e, text);
-    string_view scope = text.substr(0, colon), reason = text.substr(colon + 2);
-
-    if (starts_with(reason, "exceeded maximum nested value depth")) {
-        std::snprintf(e->why, sizeof e->why, "values are nested deeper than %d levels", TOML_DEPTH_MAX);
-        return;
-    }
+    const string_view scope = text.substr(0, colon), reason = text.substr(colon + 2);
     put(e, scope);
     put(e, ": ");
     if (starts_with(reason, "'")) {
@@ -141,13 +138,15 @@ int refuse(toml_error *e, toml_place place, const char *why) {
 
 /* ---- before the parser ---- */
 
+#define TOO_DEEP "values are nested deeper than 16 levels"
+
 /* Finds what toml++ must not see.
  *   - Keys with too many parts: it makes a table of each part, whatever their number, and frees them by recursion.
- *   - Characters that are not ASCII where it looks for white space, that is, outside strings and comments, where
- *     they are wrong anyway, and after a line-ending backslash: up to 3.4 it then runs into what it declares
- *     unreachable.
- * Follows strings and comments as the parser does; where the text is wrong the parser stops, so it does not matter
- * how this goes on. */
+ *   - Characters that are not ASCII where it looks for white space: up to 3.4 it then runs into what it declares
+ *     unreachable. It does so outside strings and comments, where they are wrong anyway, also in what would be a
+ *     string if it did not go on with an unquoted value, and after a line-ending backslash.
+ * Follows strings, comments and nesting as the parser does; where the text is wrong the parser stops, so it does
+ * not matter how this goes on. */
 class Scan {
   public:
     explicit Scan(string_view text) : text_(text) {
@@ -158,24 +157,14 @@ class Scan {
     const char *fault() {
         while (at_ < text_.size()) {
             const char c = text_[at_];
+            if (const char *why = fault_at(c)) return why;
             switch (state_) {
-            case BARE:
-                if (c == '.' && ++dots_ >= TOML_DEPTH_MAX) return "a key has more than 16 parts";
-                if (foreign(at_)) return "only strings and comments may hold characters that are not ASCII";
-                bare(c);
-                break;
+            case BARE: bare(c); break;
             case COMMENT: skip(1); break;
             case STRING: string(c); break;
-            case LONG_STRING:
-                if (c == '\\' && quote_ == '"' && foreign(text_.find_first_not_of(" \t\r\n", at_ + 1)))
-                    return "a character that is not ASCII may not follow a line-ending backslash";
-                long_string(c);
-                break;
+            case LONG_STRING: long_string(c); break;
             }
-            if (c == '\n' && state_ != LONG_STRING) {
-                state_ = BARE;
-                dots_ = 0;
-            }
+            if (c == '\n' && state_ != LONG_STRING) end_line();
         }
         return nullptr;
     }
@@ -186,9 +175,29 @@ class Scan {
     enum { BARE, COMMENT, STRING, LONG_STRING } state_ = BARE;
     string_view text_;
     size_t at_ = 0;
-    char quote_ = 0;
-    int dots_ = 0;
     toml_place place_ = {1, 1};
+    char quote_ = 0;          /* of the string */
+    int dots_ = 0;            /* in this key */
+    bool value_ = false;      /* a value stands here, not a key */
+    bool token_ = false;      /* it is not quoted and has begun */
+    int depth_ = 0;           /* of arrays and inline tables around it: */
+    char nest_[TOML_DEPTH_MAX] = {};
+
+    const char *fault_at(char c) const {
+        switch (state_) {
+        case BARE:
+            if (foreign(at_)) return "only strings and comments may hold characters that are not ASCII";
+            if (c == '.' && dots_ + 1 >= TOML_DEPTH_MAX) return "a key has more than 16 parts";
+            if ((c == '[' || c == '{') && value_ && depth_ >= TOML_DEPTH_MAX) return TOO_DEEP;
+            if (token_ && one_of("\"'=[{", c)) return "an unquoted value may not hold quotes, brackets or '='";
+            return nullptr;
+        case LONG_STRING:
+            if (c == '\\' && quote_ == '"' && foreign(text_.find_first_not_of(" \t\r\n", at_ + 1)))
+                return "a character that is not ASCII may not follow a line-ending backslash";
+            return nullptr;
+        default: return nullptr;
+        }
+    }
 
     void skip(size_t n) {
         for (; n && at_ < text_.size(); n--, at_++) {
@@ -202,19 +211,52 @@ class Scan {
         }
     }
 
+    static bool one_of(string_view set, char c) { return set.find(c) != string_view::npos; }
+
     bool foreign(size_t at) const { return at < text_.size() && static_cast<unsigned char>(text_[at]) >= 0x80; }
 
     bool tripled(char c) const {
         return at_ + 2 < text_.size() && text_[at_ + 1] == c && text_[at_ + 2] == c;
     }
 
+    void end_line() {
+        state_ = BARE;
+        dots_ = 0;
+        if (depth_ == 0) value_ = false;
+    }
+
+    void open(char c) {
+        if (!value_) return; /* a header */
+        nest_[depth_++] = c;
+        value_ = c == '[';
+    }
+
+    void close(char opening) {
+        if (depth_ == 0 || nest_[depth_ - 1] != opening) return;
+        depth_--;
+        value_ = true;
+    }
+
     void bare(char c) {
-        if (c == '#') state_ = COMMENT;
-        if (string_view("=,[]{}").find(c) != string_view::npos) dots_ = 0;
-        if (c != '"' && c != '\'') return skip(1);
-        quote_ = c;
-        state_ = tripled(c) ? LONG_STRING : STRING;
-        skip(state_ == LONG_STRING ? 3 : 1);
+        if (one_of("=,[]{}", c)) dots_ = 0;
+        token_ = value_ && !one_of(" \t\r\n,[]{}=#\"'", c);
+        switch (c) {
+        case '.': dots_++; break;
+        case '#': state_ = COMMENT; break;
+        case '=': value_ = true; break;
+        case '[':
+        case '{': open(c); break;
+        case ']': close('['); break;
+        case '}': close('{'); break;
+        case ',': value_ = depth_ > 0 && nest_[depth_ - 1] == '['; break;
+        case '"':
+        case '\'':
+            quote_ = c;
+            state_ = tripled(c) ? LONG_STRING : STRING;
+            return skip(state_ == LONG_STRING ? 3 : 1);
+        default: break;
+        }
+        skip(1);
     }
 
     void string(char c) {
@@ -269,7 +311,7 @@ class Builder {
     size_t nodes_ = 0;
 
     int later(toml_node *to, const toml::node *from, int depth) {
-        if (depth > TOML_DEPTH_MAX) return refuse(error_, to->place, "values are nested deeper than 16 levels");
+        if (depth > TOML_DEPTH_MAX) return refuse(error_, to->place, TOO_DEEP);
         void *room = arena_alloc(arena_, sizeof(pending));
         if (!room) return ERR_NO_MEMORY;
         *last_ = new (room) pending{to, from, depth, nullptr};

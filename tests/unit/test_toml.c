@@ -111,6 +111,10 @@ static void errors_have_a_place_and_a_reason(void **state) {
     check_error("a = 1\r", 1, 7, "\\r");
     check_error("# \xc3\xa4\n\xc3\xa4 = 1", 2, 1, "not ASCII");
     check_error("a = \"\xc3\xa4\"\xc2\xa0", 1, 8, "not ASCII");
+    check_error("a = 1\"\xc3\xa4\"", 1, 6, "an unquoted value");
+    check_error("a = 1=\"\xc3\xa4\"", 1, 6, "an unquoted value");
+    check_error("a = [\n1.\"\xc3\xa4\"]", 2, 3, "an unquoted value");
+    check_error("a = {b = 1979-05-27 1'\xc3\xa4'}", 1, 22, "an unquoted value");
     check_error("a = \"\"\"x\\\n\n \t\xc3\xa4\"\"\"", 1, 9, "backslash");
     check_error("a = \"x\xff\"", 1, 6, "utf-8");
     check_error("a = \"\xed\xa0\x80\"", 1, 5, "utf-8");
@@ -203,10 +207,10 @@ static void check_depth(const char *head, const char *open, size_t n, const char
 
 static void depth_is_bounded(void **state) {
     (void)state;
-    check_depth("a = ", "[", 15, "1", "]", true);
+    check_depth("a = ", "[", 16, "1", "]", true);
     check_depth("a = ", "[", 17, "1", "]", false);
     check_depth("a = ", "[", 500000, "1", "]", false);
-    check_depth("a = ", "{b = ", 15, "1", "}", true);
+    check_depth("a = ", "{b = ", 16, "1", "}", true);
     check_depth("a = ", "{b = ", 17, "1", "}", false);
     check_depth("a", ".a", 15, " = 1", "", true);
     check_depth("a", ".a", 16, " = 1", "", false);
@@ -234,6 +238,9 @@ static void dots_in_strings_and_comments_do_not_count(void **state) {
                                  "e = [1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5,1.5]\n");
     assert_int_equal(toml_root(doc)->u.children.n, 6);
     toml_free(doc);
+    struct toml_doc *keys = parse("1.\"\xc3\xa4\" = {c . '\xc3\xa4' = ''}\n[[b.\"\xc3\xa4\"]]\n");
+    assert_int_equal(toml_root(keys)->u.children.n, 2);
+    toml_free(keys);
     check_error("a = '''x'''''\nb.b.b.b.b.b.b.b.b.b.b.b.b.b.b.b.b = 1", 2, 32, "more than 16 parts");
     check_error("a = \"\"\"\\\"\"\"\"\nb.b.b.b.b.b.b.b.b.b.b.b.b.b.b.b.b = 1", 2, 32, "more than 16 parts");
 }
