@@ -1,7 +1,7 @@
-/* The HTTP/3 layer between an owner of streams and a QUIC connection that is made up here: the input decides what the
- * peer's streams carry, when they end, how much is taken of what is sent, what is acknowledged, and what the owner
- * does. What a real connection would never do is not done: bytes after an end, an acknowledgement of what was not
- * sent. Afterwards no byte may be held and no account be off.
+/* The HTTP/3 layer between an owner of streams and a QUIC connection that is made up here: the input decides what
+ * the peer's streams carry, when they end, how much is taken of what is sent, what is acknowledged, and what the
+ * owner does. What a real connection would never do is not done: bytes after an end, an acknowledgement of what
+ * was not sent. Afterwards no byte may be held and no account be off.
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -74,25 +74,25 @@ bool h3_pair_tunnel(struct session_pair *p, int status, struct stream **client, 
 
 /* ---- a peer of bytes ---- */
 
-struct raw {
+struct qraw {
     struct session s;
     struct quic *q;
-    struct raw_stream streams[RAW_STREAMS];
+    struct qraw_stream streams[QRAW_STREAMS];
     unsigned n;
     bool starve;
 };
 
-struct raw_stream *raw_stream(struct session *s, int64_t id) {
-    struct raw *r = (struct raw *)s;
+struct qraw_stream *qraw_stream(struct session *s, int64_t id) {
+    struct qraw *r = (struct qraw *)s;
     for (unsigned i = 0; i < r->n; i++)
         if (r->streams[i].id == id) return &r->streams[i];
     return NULL;
 }
 
-static struct raw_stream *raw_make(struct raw *r, int64_t id) {
-    struct raw_stream *t = raw_stream(&r->s, id);
+static struct qraw_stream *raw_make(struct qraw *r, int64_t id) {
+    struct qraw_stream *t = qraw_stream(&r->s, id);
     if (t) return t;
-    if (r->n == RAW_STREAMS) abort();
+    if (r->n == QRAW_STREAMS) abort();
     t = &r->streams[r->n++];
     t->id = id;
     return t;
@@ -110,7 +110,7 @@ static uint8_t *grown(uint8_t *p, size_t len, const void *more, size_t n) {
 }
 
 static int on_ready(void *arg) {
-    struct raw *r = arg;
+    struct qraw *r = arg;
     session_set_state(&r->s, SESSION_UP, r->s.last_rx);
     return 0;
 }
@@ -121,8 +121,8 @@ static int on_opened(void *arg, int64_t id) {
 }
 
 static int on_data(void *arg, int64_t id, const uint8_t *p, size_t n, bool fin) {
-    struct raw *r = arg;
-    struct raw_stream *t = raw_make(r, id);
+    struct qraw *r = arg;
+    struct qraw_stream *t = raw_make(r, id);
     t->in = grown(t->in, t->in_len, p, n);
     t->in_len += n;
     t->pieces++;
@@ -145,7 +145,7 @@ static int on_acked(void *arg, int64_t id, uint64_t upto) {
 }
 
 static int on_reset(void *arg, int64_t id, uint64_t code) {
-    struct raw_stream *t = raw_make(arg, id);
+    struct qraw_stream *t = raw_make(arg, id);
     t->reset = true;
     t->reset_code = code;
     return 0;
@@ -158,7 +158,7 @@ static int on_stopping(void *arg, int64_t id) {
 }
 
 static int on_closed(void *arg, int64_t id, bool has_code, uint64_t code) {
-    struct raw_stream *t = raw_make(arg, id);
+    struct qraw_stream *t = raw_make(arg, id);
     t->closed = true;
     t->closed_code = has_code ? code : 0;
     return 0;
@@ -175,9 +175,9 @@ static void on_limit(void *arg, uint64_t streams) {
 }
 
 static int on_pull(void *arg, struct quic_chunk *c) {
-    struct raw *r = arg;
+    struct qraw *r = arg;
     for (unsigned i = 0; i < r->n; i++) {
-        struct raw_stream *t = &r->streams[i];
+        struct qraw_stream *t = &r->streams[i];
         if (t->blocked || t->stopped || t->closed) continue;
         if (t->out_at == t->out_len && (!t->out_fin || t->out_fin_sent)) continue;
         c->id = t->id;
@@ -190,7 +190,7 @@ static int on_pull(void *arg, struct quic_chunk *c) {
 }
 
 static int on_taken(void *arg, const struct quic_chunk *c, size_t n) {
-    struct raw_stream *t = raw_make(arg, c->id);
+    struct qraw_stream *t = raw_make(arg, c->id);
     t->out_at += n;
     if (c->fin && t->out_at == t->out_len) t->out_fin_sent = true;
     return 0;
@@ -220,7 +220,7 @@ static const struct quic_ops raw_quic_ops = {
 };
 
 static void op_free(struct session *s) {
-    struct raw *r = (struct raw *)s;
+    struct qraw *r = (struct qraw *)s;
     quic_free(r->q);
     for (unsigned i = 0; i < r->n; i++) {
         free(r->streams[i].in);
@@ -232,31 +232,31 @@ static void op_free(struct session *s) {
 
 static void op_in(struct session *s, const struct addr *remote, uint8_t ecn, const uint8_t *p, size_t n,
                   uint64_t now) {
-    quic_in(((struct raw *)s)->q, remote, ecn, p, n, now);
+    quic_in(((struct qraw *)s)->q, remote, ecn, p, n, now);
 }
 
 static bool op_out(struct session *s, struct session_out *o, uint64_t now) {
-    return quic_out(((struct raw *)s)->q, o, now);
+    return quic_out(((struct qraw *)s)->q, o, now);
 }
 
 static void op_sent(struct session *s, size_t n, uint64_t now) {
     (void)now;
-    quic_sent(((struct raw *)s)->q, n);
+    quic_sent(((struct qraw *)s)->q, n);
 }
 
-static uint64_t op_deadline(const struct session *s) { return quic_deadline(((const struct raw *)s)->q); }
+static uint64_t op_deadline(const struct session *s) { return quic_deadline(((const struct qraw *)s)->q); }
 
-static void op_expire(struct session *s, uint64_t now) { quic_expire(((struct raw *)s)->q, now); }
+static void op_expire(struct session *s, uint64_t now) { quic_expire(((struct qraw *)s)->q, now); }
 
 static void op_ping(struct session *s, uint64_t now) {
     (void)now;
-    quic_ping(((struct raw *)s)->q);
+    quic_ping(((struct qraw *)s)->q);
 }
 
-static void op_info(const struct session *s, struct session_info *i) { quic_info(((const struct raw *)s)->q, i); }
+static void op_info(const struct session *s, struct session_info *i) { quic_info(((const struct qraw *)s)->q, i); }
 
 static void op_close(struct session *s, enum err err, uint64_t now) {
-    quic_close(((struct raw *)s)->q, err, 0x100, "", now);
+    quic_close(((struct qraw *)s)->q, err, 0x100, "", now);
 }
 
 static const struct session_ops raw_session_ops = {
@@ -271,8 +271,8 @@ static const struct session_ops raw_session_ops = {
     .info = op_info,
 };
 
-int raw_new(struct session **out, const struct session_config *c) {
-    struct raw *r = calloc(1, sizeof *r);
+int qraw_new(struct session **out, const struct session_config *c) {
+    struct qraw *r = calloc(1, sizeof *r);
     if (!r) return ERR_NO_MEMORY;
     session_base_init(&r->s, &raw_session_ops, c);
     int rv = quic_new(&r->q, &r->s, &raw_quic_ops, r);
@@ -285,39 +285,39 @@ int raw_new(struct session **out, const struct session_config *c) {
     return 0;
 }
 
-int64_t raw_open(struct session *s, bool bidi) {
-    struct raw *r = (struct raw *)s;
+int64_t qraw_open(struct session *s, bool bidi) {
+    struct qraw *r = (struct qraw *)s;
     int64_t id = bidi ? quic_open_bidi(r->q) : quic_open_uni(r->q);
     if (id < 0) abort();
     raw_make(r, id);
     return id;
 }
 
-void raw_write(struct session *s, int64_t id, const void *p, size_t n, bool fin) {
-    struct raw_stream *t = raw_make((struct raw *)s, id);
+void qraw_write(struct session *s, int64_t id, const void *p, size_t n, bool fin) {
+    struct qraw_stream *t = raw_make((struct qraw *)s, id);
     /* QUIC may still need the bytes that it took: they stay where they are. */
-    if (t->out && t->out_len + n > RAW_OUT) abort();
-    if (!t->out && !(t->out = malloc(RAW_OUT))) abort();
+    if (t->out && t->out_len + n > QRAW_OUT) abort();
+    if (!t->out && !(t->out = malloc(QRAW_OUT))) abort();
     if (n) memcpy(t->out + t->out_len, p, n);
     t->out_len += n;
     t->out_fin |= fin;
     session_wake(s);
 }
 
-void raw_reset(struct session *s, int64_t id, uint64_t code) {
-    quic_reset_stream(((struct raw *)s)->q, id, code);
+void qraw_reset(struct session *s, int64_t id, uint64_t code) {
+    quic_reset_stream(((struct qraw *)s)->q, id, code);
     session_wake(s);
 }
 
-void raw_stop(struct session *s, int64_t id, uint64_t code) {
-    quic_stop_sending(((struct raw *)s)->q, id, code);
+void qraw_stop(struct session *s, int64_t id, uint64_t code) {
+    quic_stop_sending(((struct qraw *)s)->q, id, code);
     session_wake(s);
 }
 
-void raw_close(struct session *s, uint64_t code, uint64_t now) {
-    quic_close(((struct raw *)s)->q, ERR_OK, code, "", now);
+void qraw_close(struct session *s, uint64_t code, uint64_t now) {
+    quic_close(((struct qraw *)s)->q, ERR_OK, code, "", now);
 }
 
-struct quic *raw_quic(struct session *s) { return ((struct raw *)s)->q; }
+struct quic *qraw_quic(struct session *s) { return ((struct qraw *)s)->q; }
 
-void raw_starve(struct session *s, bool starve) { ((struct raw *)s)->starve = starve; }
+void qraw_starve(struct session *s, bool starve) { ((struct qraw *)s)->starve = starve; }

@@ -25,9 +25,9 @@ extern struct h3_pair_door h3_pair_door;
 /* ---- a peer of bytes ---- */
 
 /* A QUIC session whose streams carry whatever the test puts into them. Everything that arrives is kept. */
-#define RAW_STREAMS 64
-#define RAW_OUT (4 << 20) /* bytes that may be written to one stream in all */
-struct raw_stream {
+#define QRAW_STREAMS 64
+#define QRAW_OUT (4 << 20) /* bytes that may be written to one stream in all */
+struct qraw_stream {
     int64_t id;
     uint8_t *in; /* as it came */
     size_t in_len;
@@ -41,18 +41,18 @@ struct raw_stream {
     bool out_fin, out_fin_sent, blocked, stopped;
 };
 /* Both for struct session_pair_config.make, which cannot know the role: it takes it from the config. */
-int raw_new(struct session **out, const struct session_config *c);
-struct raw_stream *raw_stream(struct session *s, int64_t id);
+int qraw_new(struct session **out, const struct session_config *c);
+struct qraw_stream *qraw_stream(struct session *s, int64_t id);
 /* Opens one. */
-int64_t raw_open(struct session *s, bool bidi);
-void raw_write(struct session *s, int64_t id, const void *p, size_t n, bool fin);
-void raw_reset(struct session *s, int64_t id, uint64_t code);
-void raw_stop(struct session *s, int64_t id, uint64_t code);
+int64_t qraw_open(struct session *s, bool bidi);
+void qraw_write(struct session *s, int64_t id, const void *p, size_t n, bool fin);
+void qraw_reset(struct session *s, int64_t id, uint64_t code);
+void qraw_stop(struct session *s, int64_t id, uint64_t code);
 /* CONNECTION_CLOSE of the application. */
-void raw_close(struct session *s, uint64_t code, uint64_t now);
+void qraw_close(struct session *s, uint64_t code, uint64_t now);
 struct quic;
-struct quic *raw_quic(struct session *s);
+struct quic *qraw_quic(struct session *s);
 /* Does not give window back any more. */
-void raw_starve(struct session *s, bool starve);
+void qraw_starve(struct session *s, bool starve);
 
 #endif

@@ -86,7 +86,7 @@ static struct session *client(struct session_pair *p) { return p->side[PAIR_CLIE
 static struct session *server(struct session_pair *p) { return p->side[PAIR_SERVER].session; }
 
 static int make_raw_server(struct session **out, const struct session_config *c) {
-    return c->server ? raw_new(out, c) : session_new(out, c);
+    return c->server ? qraw_new(out, c) : session_new(out, c);
 }
 
 /* A client, and a server of which the test writes every byte. */
@@ -99,7 +99,7 @@ static struct session_pair_config raw_config(void) {
 
 /* The server's control stream with empty SETTINGS. */
 static void raw_settings(struct session_pair *p) {
-    raw_write(server(p), raw_open(server(p), false), "\0\4\0", 3, false);
+    qraw_write(server(p), qraw_open(server(p), false), "\0\4\0", 3, false);
 }
 
 static struct session_pair *raw_pair(const struct session_pair_config *c) {
@@ -137,16 +137,16 @@ static void raw_answer(struct session_pair *p, int64_t id, int status) {
     spelt[8] = (uint8_t)('0' + status / 10 % 10);
     spelt[9] = (uint8_t)('0' + status % 10);
     if (status == 200)
-        raw_write(server(p), id, "\1\3\0\0\xd9", 5, false);
+        qraw_write(server(p), id, "\1\3\0\0\xd9", 5, false);
     else
-        raw_write(server(p), id, spelt, sizeof spelt, false);
+        qraw_write(server(p), id, spelt, sizeof spelt, false);
 }
 
 /* One CONNECT, number n of the session, answered unless status is 0. */
-static struct raw_stream *raw_tunnel(struct session_pair *p, struct owner *w, unsigned n, int status) {
+static struct qraw_stream *raw_tunnel(struct session_pair *p, struct owner *w, unsigned n, int status) {
     open_stream(p, w, false);
     settle(p);
-    struct raw_stream *t = raw_stream(server(p), 4 * (int64_t)n);
+    struct qraw_stream *t = qraw_stream(server(p), 4 * (int64_t)n);
     assert_non_null(t);
     if (!status) return t;
     raw_answer(p, t->id, status);
@@ -176,7 +176,7 @@ static uint64_t varint(const uint8_t **p, const uint8_t *end) {
     return v;
 }
 
-static struct frames parse(const struct raw_stream *t) {
+static struct frames parse(const struct qraw_stream *t) {
     struct frames f = {.sum = 1};
     const uint8_t *p = t->in, *end = t->in + t->in_len;
     while (p < end) {
@@ -205,7 +205,7 @@ static uint32_t pattern_sum(size_t n) {
 }
 
 /* What deployed endpoints need: HEADERS, DATA, ..., and at the very end 00 00 with the FIN on it. */
-static void assert_ends_with_empty_data(const struct raw_stream *t, size_t payload) {
+static void assert_ends_with_empty_data(const struct qraw_stream *t, size_t payload) {
     struct frames f = parse(t);
     assert_true(f.whole);
     assert_int_equal(f.first_type, 1);
@@ -235,7 +235,7 @@ static void test_finish_is_an_empty_data_frame(void **state) {
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         /* Finished together with the last bytes, and long after them. */
         for (int later = 0; later < 2; later++) {
-            struct raw_stream *t = raw_tunnel(p, &w, n++, 200);
+            struct qraw_stream *t = raw_tunnel(p, &w, n++, 200);
             write_all(&w, sizes[i], !later);
             settle(p);
             if (later) {
@@ -245,7 +245,7 @@ static void test_finish_is_an_empty_data_frame(void **state) {
                 settle(p);
             }
             assert_ends_with_empty_data(t, sizes[i]);
-            raw_write(server(p), t->id, NULL, 0, true);
+            qraw_write(server(p), t->id, NULL, 0, true);
             settle(p);
             assert_true(w.eof);
             assert_int_equal(w.deads, 0);
@@ -261,11 +261,11 @@ static void test_finish_waits_for_the_answer(void **state) {
     struct session_pair *p = raw_pair(NULL);
     struct owner w, v;
     (void)state;
-    struct raw_stream *t = raw_tunnel(p, &w, 0, 0);
+    struct qraw_stream *t = raw_tunnel(p, &w, 0, 0);
     write_all(&w, 1000, true);
     open_stream(p, &v, true);
     session_pair_pass(p, 5 * PAIR_S);
-    struct raw_stream *u = raw_stream(server(p), 4);
+    struct qraw_stream *u = qraw_stream(server(p), 4);
     assert_int_equal(parse(t).data, 1000);
     assert_false(t->fin);
     assert_false(u->fin);
@@ -294,11 +294,11 @@ static void test_other_requests_end_at_once(void **state) {
     (void)state;
     own(&w, session_open(client(p), get, 4, true, p->now, &err), true);
     settle(p);
-    struct raw_stream *t = raw_stream(server(p), 0);
+    struct qraw_stream *t = qraw_stream(server(p), 0);
     assert_true(t->fin);
     assert_int_equal(parse(t).count, 1);
     raw_answer(p, 0, 200);
-    raw_write(server(p), 0, "\0\5hello", 7, true);
+    qraw_write(server(p), 0, "\0\5hello", 7, true);
     settle(p);
     assert_int_equal(w.read, 5);
     assert_true(w.eof && t->closed);
@@ -325,8 +325,8 @@ static void test_end_survives_loss(void **state) {
         session_pair_pass(p, PAIR_S);
         stream_finish(w.st);
         session_pair_pass(p, 30 * PAIR_S);
-        struct frames f = parse(raw_stream(server(p), 0));
-        assert_true(f.whole && raw_stream(server(p), 0)->fin);
+        struct frames f = parse(qraw_stream(server(p), 0));
+        assert_true(f.whole && qraw_stream(server(p), 0)->fin);
         assert_int_equal(f.data, 3000);
         assert_int_equal(f.last_len, 0);
         stream_free(w.st);
@@ -342,8 +342,8 @@ static void test_end_waits_for_window(void **state) {
         struct owner w;
         c.server.stream_window = 4096;
         struct session_pair *p = raw_pair(&c);
-        raw_starve(server(p), true);
-        struct raw_stream *t = raw_tunnel(p, &w, 0, 200);
+        qraw_starve(server(p), true);
+        struct qraw_stream *t = raw_tunnel(p, &w, 0, 200);
         size_t payload = 4096 - t->in_len - 3 - left; /* one DATA frame with a length of two bytes */
         write_all(&w, payload, false);
         settle(p);
@@ -351,7 +351,7 @@ static void test_end_waits_for_window(void **state) {
         stream_finish(w.st);
         settle(p);
         assert_false(t->fin);
-        quic_credit_stream(raw_quic(server(p)), 0, 4096);
+        quic_credit_stream(qraw_quic(server(p)), 0, 4096);
         session_wake(server(p));
         settle(p);
         struct frames f = parse(t);
@@ -401,7 +401,7 @@ static void test_reset_ends_and_stops(void **state) {
     (void)state;
     const size_t sizes[] = {0, 5, 100000};
     for (unsigned i = 0; i < 3; i++) {
-        struct raw_stream *t = raw_tunnel(p, &w, i, 200);
+        struct qraw_stream *t = raw_tunnel(p, &w, i, 200);
         write_all(&w, sizes[i], false);
         settle(p);
         if (i == 1)
@@ -423,7 +423,7 @@ static void test_reset_stops_after_the_end(void **state) {
     struct session_out o;
     struct owner w;
     (void)state;
-    struct raw_stream *t = raw_tunnel(p, &w, 0, 200);
+    struct qraw_stream *t = raw_tunnel(p, &w, 0, 200);
     p->now += PAIR_S;
     stream_reset(w.st, ERR_CLIENT_RESET);
     unsigned packets = 0;
@@ -431,7 +431,7 @@ static void test_reset_stops_after_the_end(void **state) {
         for (size_t at = 0; at < o.n; at += o.segment) {
             size_t n = o.n - at < o.segment ? o.n - at : o.segment;
             session_in_datagram(server(p), &p->addr[PAIR_CLIENT], 0, o.p + at, n, p->now);
-            raw_write(server(p), 0, "x", 1, false);
+            qraw_write(server(p), 0, "x", 1, false);
             struct session_out back;
             while (session_out(server(p), &back, p->now)) session_sent(server(p), back.n, p->now);
             if (!packets++) {
@@ -454,7 +454,7 @@ static void test_reset_with_bytes_waiting(void **state) {
         c.server.stream_window = 20000;
         c.client.strict_reset = strict;
         struct session_pair *p = raw_pair(&c);
-        struct raw_stream *t;
+        struct qraw_stream *t;
         unsigned n = 0;
         if (strict) { /* even when nothing waits */
             t = raw_tunnel(p, &w, n++, 200);
@@ -464,7 +464,7 @@ static void test_reset_with_bytes_waiting(void **state) {
             assert_int_equal(t->reset_code, CANCELLED);
             stream_free(w.st);
         }
-        raw_starve(server(p), true);
+        qraw_starve(server(p), true);
         /* More than the window; and exactly the window, so that only the end is left. */
         for (int exact = 0; exact < 2; exact++) {
             t = raw_tunnel(p, &w, n++, 200);
@@ -486,7 +486,7 @@ static void test_reset_before_the_answer(void **state) {
     struct session_pair *p = raw_pair(NULL);
     struct owner w;
     (void)state;
-    struct raw_stream *t = raw_tunnel(p, &w, 0, 0);
+    struct qraw_stream *t = raw_tunnel(p, &w, 0, 0);
     stream_free(w.st);
     settle(p);
     assert_ends_with_empty_data(t, 0);
@@ -498,13 +498,13 @@ static void test_free_after_finish_lingers(void **state) {
     struct session_info i;
     struct owner w;
     (void)state;
-    struct raw_stream *t = raw_tunnel(p, &w, 0, 200);
+    struct qraw_stream *t = raw_tunnel(p, &w, 0, 200);
     p->config.link[PAIR_SERVER].hold = true; /* no acknowledgement */
     write_all(&w, 5000, true);
     stream_free(w.st);
     session_pair_pass(p, 500 * PAIR_MS);
     assert_ends_with_empty_data(t, 5000);
-    raw_write(server(p), 0, "\0\5hello", 7, false);
+    qraw_write(server(p), 0, "\0\5hello", 7, false);
     session_pair_pass(p, 100 * PAIR_MS);
     assert_false(t->stopped || t->closed);
     p->config.link[PAIR_SERVER].hold = false;
@@ -524,10 +524,10 @@ static void test_lingering_tunnel_is_not_wanted(void **state) {
     struct owner w;
     (void)state;
     /* Freed before the answer: a bad answer ends it, a good one lets it be delivered. */
-    struct raw_stream *t = raw_tunnel(p, &w, 0, 0);
+    struct qraw_stream *t = raw_tunnel(p, &w, 0, 0);
     write_all(&w, 100, true);
     stream_free(w.st);
-    struct raw_stream *u = raw_tunnel(p, &w, 1, 0);
+    struct qraw_stream *u = raw_tunnel(p, &w, 1, 0);
     write_all(&w, 100, true);
     stream_free(w.st);
     settle(p);
@@ -537,8 +537,8 @@ static void test_lingering_tunnel_is_not_wanted(void **state) {
     settle(p);
     assert_true(t->reset);
     assert_ends_with_empty_data(u, 100);
-    raw_write(server(p), 0, NULL, 0, true);
-    raw_write(server(p), 4, NULL, 0, true);
+    qraw_write(server(p), 0, NULL, 0, true);
+    qraw_write(server(p), 4, NULL, 0, true);
     settle(p);
     session_get_info(client(p), &i);
     assert_int_equal(i.streams, 0);
@@ -563,11 +563,11 @@ static void test_reset_codes(void **state) {
     struct owner w;
     (void)state;
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct raw_stream *t = raw_tunnel(p, &w, i, cases[i].status);
+        struct qraw_stream *t = raw_tunnel(p, &w, i, cases[i].status);
         w.reading = false;
-        if (cases[i].status) raw_write(server(p), t->id, "\0\5hello", 7, false);
+        if (cases[i].status) qraw_write(server(p), t->id, "\0\5hello", 7, false);
         settle(p);
-        raw_reset(server(p), t->id, cases[i].code);
+        qraw_reset(server(p), t->id, cases[i].code);
         settle(p);
         assert_int_equal(w.deads, 1);
         assert_int_equal(w.st->err, cases[i].err);
@@ -587,8 +587,8 @@ static void test_end_without_answer(void **state) {
     struct session_pair *p = raw_pair(NULL);
     struct owner w;
     (void)state;
-    struct raw_stream *t = raw_tunnel(p, &w, 0, 0);
-    raw_write(server(p), 0, NULL, 0, true);
+    struct qraw_stream *t = raw_tunnel(p, &w, 0, 0);
+    qraw_write(server(p), 0, NULL, 0, true);
     settle(p);
     assert_int_equal(w.deads, 1);
     assert_int_equal(w.st->err, ERR_UPSTREAM_RESET);
@@ -605,9 +605,9 @@ static void test_end_and_stop_is_benign(void **state) {
     for (unsigned i = 0; i < 2; i++) {
         struct session_pair *p = raw_pair(NULL);
         struct owner w;
-        struct raw_stream *t = raw_tunnel(p, &w, 0, i ? 407 : 200);
-        raw_write(server(p), 0, "\0\5hello", 7, true);
-        raw_stop(server(p), 0, codes[i]);
+        struct qraw_stream *t = raw_tunnel(p, &w, 0, i ? 407 : 200);
+        qraw_write(server(p), 0, "\0\5hello", 7, true);
+        qraw_stop(server(p), 0, codes[i]);
         settle(p);
         assert_true(w.eof);
         assert_int_equal(w.read, 5);
@@ -630,28 +630,28 @@ static void test_stop_alone(void **state) {
     c.server.stream_window = 20000;
     struct session_pair *p = raw_pair(&c);
     /* An idle writer learns at its next write. */
-    struct raw_stream *t = raw_tunnel(p, &w, 0, 200);
-    raw_stop(server(p), 0, 0x10c);
+    struct qraw_stream *t = raw_tunnel(p, &w, 0, 200);
+    qraw_stop(server(p), 0, 0x10c);
     settle(p);
     assert_int_equal(w.outs, 0);
     assert_int_equal(stream_write(w.st, "x", 1), 1);
     settle(p);
     assert_int_equal(w.outs, 1);
     assert_int_equal(stream_write(w.st, "x", 1), ERR_UPSTREAM_STOPPED);
-    raw_write(server(p), 0, "\0\5hello", 7, true);
+    qraw_write(server(p), 0, "\0\5hello", 7, true);
     settle(p);
     assert_true(w.eof && w.read == 5);
     assert_int_equal(w.deads, 0);
     assert_true(t->reset && t->closed);
     stream_free(w.st);
     /* One that waits for window is told. */
-    raw_starve(server(p), true);
+    qraw_starve(server(p), true);
     t = raw_tunnel(p, &w, 1, 200);
     write_all(&w, MIB, false);
     settle(p);
     assert_true(w.written < MIB);
     assert_int_equal(w.outs, 0);
-    raw_stop(server(p), 4, 0x10c);
+    qraw_stop(server(p), 4, 0x10c);
     settle(p);
     assert_int_equal(w.outs, 1);
     assert_int_equal(stream_write(w.st, "x", 1), ERR_UPSTREAM_STOPPED);
@@ -677,8 +677,8 @@ static void test_answers(void **state) {
     assert_null(session_stream_header(w.st, "x-warning", &n));
     /* x-warning: a literal name (0x27 0x02: length 7 + 2) and value. */
     static const char head[] = "\1\x18\0\0\x5f\x09\3" "407" "\x27\2x-warning\4" "abcd";
-    raw_write(server(p), 0, head, sizeof head - 1, false);
-    raw_write(server(p), 0, "\0\4text", 6, true);
+    qraw_write(server(p), 0, head, sizeof head - 1, false);
+    qraw_write(server(p), 0, "\0\4text", 6, true);
     settle(p);
     assert_int_equal(w.opens, 1);
     assert_int_equal(w.st->status, 407);
@@ -716,7 +716,7 @@ static void raw_big_answer(struct session_pair *p, int64_t id, unsigned count, s
         at += len;
     }
     assert_int_equal(at - b, body + 5);
-    raw_write(server(p), id, b, (size_t)(at - b), false);
+    qraw_write(server(p), id, b, (size_t)(at - b), false);
     free(b);
 }
 
@@ -730,7 +730,7 @@ static void test_head_is_bounded(void **state) {
         bool fits;
     } cases[] = {{99, 200, true}, {100, 200, false}, {2, 16000, true}, {3, 16000, false}, {60, 16000, false}};
     for (unsigned i = 0; i < 5; i++) {
-        struct raw_stream *t = raw_tunnel(p, &w, i, 0);
+        struct qraw_stream *t = raw_tunnel(p, &w, i, 0);
         raw_big_answer(p, t->id, cases[i].count, cases[i].len);
         settle(p);
         assert_int_equal(w.opens, cases[i].fits);
@@ -763,8 +763,8 @@ static void test_malformed_answer_costs_the_stream(void **state) {
     struct owner w;
     (void)state;
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct raw_stream *t = raw_tunnel(p, &w, i, 0);
-        raw_write(server(p), t->id, cases[i].bytes, cases[i].n, false);
+        struct qraw_stream *t = raw_tunnel(p, &w, i, 0);
+        qraw_write(server(p), t->id, cases[i].bytes, cases[i].n, false);
         settle(p);
         assert_int_equal(w.opens, 0);
         assert_int_equal(w.deads, 1);
@@ -786,9 +786,9 @@ static void hostile(const char *control, size_t control_len, bool control_fin, c
     char word[32];
     open_stream(p, &w, false);
     settle(p);
-    if (control) raw_write(server(p), raw_open(server(p), false), control, control_len, control_fin);
-    if (encoder) raw_write(server(p), raw_open(server(p), false), encoder, encoder_len, false);
-    if (request) raw_write(server(p), 0, request, request_len, false);
+    if (control) qraw_write(server(p), qraw_open(server(p), false), control, control_len, control_fin);
+    if (encoder) qraw_write(server(p), qraw_open(server(p), false), encoder, encoder_len, false);
+    if (request) qraw_write(server(p), 0, request, request_len, false);
     settle(p);
     if (session_get_state(client(p)) != SESSION_DOWN)
         fail_msg("no error where 0x%llx was due", (unsigned long long)code);
@@ -833,7 +833,7 @@ static void test_server_must_not_open_requests(void **state) {
     struct session_pair_config c = raw_config();
     struct session_pair *p = raw_pair(&c);
     (void)state;
-    raw_write(server(p), raw_open(server(p), true), "\1\3\0\0\xd9", 5, false);
+    qraw_write(server(p), qraw_open(server(p), true), "\1\3\0\0\xd9", 5, false);
     settle(p);
     assert_int_equal(session_error(client(p)), ERR_UPSTREAM_PROTOCOL);
     assert_non_null(strstr(session_error_text(server(p)), "0x103"));
@@ -847,15 +847,15 @@ static void test_unknown_things_are_skipped(void **state) {
     static uint8_t junk[500000];
     (void)state;
     size_t chunks = buf_chunks();
-    struct raw_stream *t = raw_tunnel(p, &w, 0, 200);
-    raw_write(server(p), 0, "\x21\xc0\0\0\0\x40\0\0\0", 9, false); /* a reserved frame of 1 GiB */
-    raw_write(server(p), 0, junk, sizeof junk, false);
-    raw_write(server(p), 3, "\x21\x80\x07\xa1\x20", 5, false);
-    raw_write(server(p), 3, junk, sizeof junk, false);
+    struct qraw_stream *t = raw_tunnel(p, &w, 0, 200);
+    qraw_write(server(p), 0, "\x21\xc0\0\0\0\x40\0\0\0", 9, false); /* a reserved frame of 1 GiB */
+    qraw_write(server(p), 0, junk, sizeof junk, false);
+    qraw_write(server(p), 3, "\x21\x80\x07\xa1\x20", 5, false);
+    qraw_write(server(p), 3, junk, sizeof junk, false);
     for (unsigned i = 0; i < 50; i++) {
-        int64_t id = raw_open(server(p), false);
-        raw_write(server(p), id, "\x40\x42junk", 6, i % 2);
-        if (i % 3 == 0) raw_reset(server(p), id, 0x10c);
+        int64_t id = qraw_open(server(p), false);
+        qraw_write(server(p), id, "\x40\x42junk", 6, i % 2);
+        if (i % 3 == 0) qraw_reset(server(p), id, 0x10c);
     }
     session_pair_settle(p, 100 * PAIR_MS);
     assert_int_equal(w.read, 0);
@@ -863,7 +863,7 @@ static void test_unknown_things_are_skipped(void **state) {
     assert_int_equal(buf_chunks(), chunks);
     assert_int_equal(session_get_state(client(p)), SESSION_UP);
     /* The control stream goes on behind it. */
-    raw_write(server(p), 3, "\7\1\4", 3, false);
+    qraw_write(server(p), 3, "\7\1\4", 3, false);
     settle(p);
     assert_int_equal(session_get_state(client(p)), SESSION_DRAINING);
     assert_false(t->reset);
@@ -879,7 +879,7 @@ static void test_goaway(void **state) {
     int err;
     (void)state;
     for (unsigned i = 0; i < 3; i++) raw_tunnel(p, &w[i], i, i ? 0 : 200);
-    raw_write(server(p), 3, "\7\1\4", 3, false);
+    qraw_write(server(p), 3, "\7\1\4", 3, false);
     settle(p);
     assert_int_equal(session_get_state(client(p)), SESSION_DRAINING);
     assert_int_equal(p->side[PAIR_CLIENT].states[SESSION_DRAINING], 1);
@@ -890,16 +890,16 @@ static void test_goaway(void **state) {
     for (unsigned i = 1; i < 3; i++) {
         assert_int_equal(w[i].deads, 1);
         assert_int_equal(w[i].st->err, ERR_UPSTREAM_RETRY);
-        assert_true(raw_stream(server(p), 4 * (int64_t)i)->reset);
-        raw_write(server(p), 4 * (int64_t)i, NULL, 0, true);
+        assert_true(qraw_stream(server(p), 4 * (int64_t)i)->reset);
+        qraw_write(server(p), 4 * (int64_t)i, NULL, 0, true);
         stream_free(w[i].st);
     }
     /* The one below goes on, and with it the session ends. */
     write_all(&w[0], 50000, true);
     settle(p);
-    assert_ends_with_empty_data(raw_stream(server(p), 0), 50000);
+    assert_ends_with_empty_data(qraw_stream(server(p), 0), 50000);
     assert_int_equal(session_get_state(client(p)), SESSION_DRAINING);
-    raw_write(server(p), 0, "\0\5hello", 7, true);
+    qraw_write(server(p), 0, "\0\5hello", 7, true);
     settle(p);
     assert_int_equal(session_get_state(client(p)), SESSION_DOWN);
     assert_int_equal(session_error(client(p)), ERR_OK);
@@ -1276,7 +1276,7 @@ static void test_sensitive_fields(void **state) {
     struct stream *st = session_open(client(p), head, 4, false, p->now, &err);
     assert_non_null(st);
     settle(p);
-    struct raw_stream *t = raw_stream(server(p), 0);
+    struct qraw_stream *t = qraw_stream(server(p), 0);
     bool found = false;
     /* A literal name with the N bit: 001N HLLL. */
     for (size_t i = 2; i + 20 < t->in_len; i++) found |= (t->in[i] & 0xf0) == 0x30;

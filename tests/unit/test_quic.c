@@ -23,7 +23,7 @@ static struct session *server(struct session_pair *p) { return p->side[PAIR_SERV
 static struct session_pair_config raw_config(bool retry) {
     struct session_pair_config c;
     h3_pair_config_init(&c, retry);
-    c.make = raw_new;
+    c.make = qraw_new;
     return c;
 }
 
@@ -69,7 +69,7 @@ struct wait {
 
 static bool has_all(void *arg) {
     struct wait *w = arg;
-    struct raw_stream *t = raw_stream(w->s, w->id);
+    struct qraw_stream *t = qraw_stream(w->s, w->id);
     return t && t->in_len == w->n && t->fin;
 }
 
@@ -77,14 +77,14 @@ static bool has_all(void *arg) {
 static uint64_t exchange(struct session_pair *p, size_t n, uint64_t limit) {
     uint8_t *up = pattern(n, 1), *down = pattern(n, 2);
     uint64_t start = p->now;
-    int64_t id = raw_open(client(p), true);
-    raw_write(client(p), id, up, n, true);
+    int64_t id = qraw_open(client(p), true);
+    qraw_write(client(p), id, up, n, true);
     struct wait at_server = {server(p), id, n}, at_client = {client(p), id, n};
     if (!session_pair_until(p, has_all, &at_server, limit)) fail_msg("not everything came up");
-    raw_write(server(p), id, down, n, true);
+    qraw_write(server(p), id, down, n, true);
     if (!session_pair_until(p, has_all, &at_client, limit)) fail_msg("not everything came down");
-    assert_memory_equal(raw_stream(server(p), id)->in, up, n);
-    assert_memory_equal(raw_stream(client(p), id)->in, down, n);
+    assert_memory_equal(qraw_stream(server(p), id)->in, up, n);
+    assert_memory_equal(qraw_stream(client(p), id)->in, down, n);
     free(up);
     free(down);
     return p->now - start;
@@ -362,8 +362,8 @@ static void test_path_mtu_is_found(void **state) {
     uint8_t *bytes = pattern(MIB, 3);
     (void)state;
     exchange(p, MIB, 60 * PAIR_S);
-    int64_t id = raw_open(client(p), true);
-    raw_write(client(p), id, bytes, MIB, true);
+    int64_t id = qraw_open(client(p), true);
+    qraw_write(client(p), id, bytes, MIB, true);
     assert_true(session_out(client(p), &o, p->now));
     assert_in_range(o.segment, 1400, 1452);
     assert_true(o.n > o.segment && o.n <= QUIC_OUT_MAX && o.n <= QUIC_BATCH * o.segment);
@@ -380,8 +380,8 @@ static void test_sent_in_parts(void **state) {
     uint8_t *bytes = pattern(50000, 4);
     (void)state;
     exchange(p, MIB, 60 * PAIR_S);
-    int64_t id = raw_open(client(p), true);
-    raw_write(client(p), id, bytes, 50000, true);
+    int64_t id = qraw_open(client(p), true);
+    qraw_write(client(p), id, bytes, 50000, true);
     assert_true(session_out(client(p), &o, p->now));
     assert_true(o.n > 3 * o.segment);
     uint64_t before = client(p)->bytes_out;
@@ -397,7 +397,7 @@ static void test_sent_in_parts(void **state) {
     /* It goes on from there; the two datagrams were lost, and are repeated. */
     struct wait all = {server(p), id, 50000};
     assert_true(session_pair_until(p, has_all, &all, 60 * PAIR_S));
-    assert_memory_equal(raw_stream(server(p), id)->in, bytes, 50000);
+    assert_memory_equal(qraw_stream(server(p), id)->in, bytes, 50000);
     free(bytes);
     finish(p);
 }
@@ -434,8 +434,8 @@ static void test_black_hole_under_load(void **state) {
     struct session_pair *p = raw_pair(true);
     uint8_t *bytes = pattern(MIB, 5);
     (void)state;
-    int64_t id = raw_open(client(p), true);
-    raw_write(client(p), id, bytes, MIB, true);
+    int64_t id = qraw_open(client(p), true);
+    qraw_write(client(p), id, bytes, MIB, true);
     session_pair_pass(p, 15 * PAIR_MS);
     p->config.link[0].hold = p->config.link[1].hold = true;
     uint64_t sent = p->side[PAIR_CLIENT].sent, start = p->now;
@@ -508,7 +508,7 @@ static void test_garbage_is_ignored(void **state) {
 static void close_with(uint64_t code, enum err err, const char *part) {
     struct session_pair *p = raw_pair(true);
     session_pair_settle(p, 100 * PAIR_MS);
-    raw_close(server(p), code, p->now);
+    qraw_close(server(p), code, p->now);
     assert_true(session_pair_until(p, client_down, p, PAIR_S));
     assert_client_down(p, err, part);
     finish(p);
@@ -798,9 +798,9 @@ static void test_certificates(void **state) {
 static void (*spoil)(ngtcp2_transport_params *params);
 
 static int make_spoilt(struct session **out, const struct session_config *c) {
-    int rv = raw_new(out, c);
+    int rv = qraw_new(out, c);
     if (rv < 0 || !c->server) return rv;
-    spoil((ngtcp2_transport_params *)ngtcp2_conn_get_local_transport_params(raw_quic(*out)->conn));
+    spoil((ngtcp2_transport_params *)ngtcp2_conn_get_local_transport_params(qraw_quic(*out)->conn));
     return 0;
 }
 
@@ -839,8 +839,8 @@ static void test_bad_parameters(void **state) {
     c.make = make_spoilt;
     struct session_pair *p = h3_pair_new(&c);
     assert_non_null(p);
-    assert_int_equal(quic_bidi_left(raw_quic(client(p))), 0);
-    assert_int_equal(quic_open_bidi(raw_quic(client(p))), ERR_UPSTREAM_BUSY);
+    assert_int_equal(quic_bidi_left(qraw_quic(client(p))), 0);
+    assert_int_equal(quic_open_bidi(qraw_quic(client(p))), ERR_UPSTREAM_BUSY);
     finish(p);
 }
 
@@ -858,8 +858,8 @@ static void test_preferred_address_is_ignored(void **state) {
     struct session_pair *p = h3_pair_new(&c);
     assert_non_null(p);
     session_pair_settle(p, PAIR_S);
-    int64_t id = raw_open(client(p), true);
-    raw_write(client(p), id, bytes, MIB, true);
+    int64_t id = qraw_open(client(p), true);
+    qraw_write(client(p), id, bytes, MIB, true);
     unsigned batches = 0;
     for (int i = 0; i < 50; i++) {
         while (session_out(client(p), &o, p->now)) {
@@ -880,10 +880,10 @@ static void test_key_update(void **state) {
     (void)state;
     exchange(p, 10000, 10 * PAIR_S);
     session_pair_pass(p, PAIR_S);
-    assert_int_equal(ngtcp2_conn_initiate_key_update(raw_quic(server(p))->conn, p->now), 0);
+    assert_int_equal(ngtcp2_conn_initiate_key_update(qraw_quic(server(p))->conn, p->now), 0);
     exchange(p, 100000, 10 * PAIR_S);
     session_pair_pass(p, PAIR_S);
-    assert_int_equal(ngtcp2_conn_initiate_key_update(raw_quic(client(p))->conn, p->now), 0);
+    assert_int_equal(ngtcp2_conn_initiate_key_update(qraw_quic(client(p))->conn, p->now), 0);
     exchange(p, 100000, 10 * PAIR_S);
     finish(p);
 }
