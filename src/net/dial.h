@@ -21,10 +21,11 @@
 struct dial;
 
 /* Called once, from the deferred queue or the loop; the dial is gone then. s: the connected stream, owned by the callee
- * from then on, with `to` its address; or NULL and the err of the last attempt (ERR_UPSTREAM_TIMEOUT when time was over). */
+ * from then on, with `to` its address; or NULL and the err of the last attempt (ERR_UPSTREAM_TIMEOUT when time was over;
+ * ERR_TARGET_* for SOCK_TARGET) and an empty `to`. The stream's STREAM_OPEN is spent. */
 typedef void dial_cb(struct stream *s, const struct addr *to, int err, void *arg);
 
-/* timeout in ms for all attempts together. NULL when out of memory. */
+/* timeout in ms for all attempts together; stagger 0: one each turn. n = 0 fails as unreachable. NULL when out of memory. */
 struct dial *dial_start(struct loop *l, const struct addr *addrs, size_t n, uint32_t stagger, uint32_t timeout,
                         enum sock_side side, dial_cb *cb, void *arg);
 /* No callback follows. NULL allowed. */

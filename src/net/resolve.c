@@ -17,9 +17,11 @@
 /* The first try's patience; it doubles with each further one. */
 #define TRY_MS 1000
 #define TRIES 4
-/* The library answers when both families have. After this long one of them is enough: some servers never answer a
- * question for AAAA. */
-#define PATIENCE_MS 1000
+/* The library answers when both families have, and some servers never answer a question for AAAA. After this long,
+ * which leaves time for one more try, each family is asked for by itself; and when one has answered, the other one
+ * has a last moment. */
+#define PATIENCE_MS (TRY_MS + 250)
+#define LAST_MOMENT_MS 250
 #define NAME_MAX_LEN 254 /* with a dot at its end */
 
 struct socket_watch {
@@ -50,6 +52,7 @@ struct resolver {
 };
 
 enum resolve_state {
+    RESOLVE_NEW,
     RESOLVE_ASKING,
     RESOLVE_ANSWERED, /* delivery is queued */
     RESOLVE_LEFT,     /* nobody waits; freed with the library's last answer */
@@ -59,10 +62,12 @@ struct resolve {
     struct resolver *r;
     struct resolve *next, *prev;
     enum resolve_state state;
-    unsigned asked; /* questions that the library will answer */
+    unsigned asked;  /* questions that the library will answer */
+    unsigned single; /* those among them for one family */
     char *host;
     uint16_t port;
     struct loop_timer timeout, patience;
+    uint32_t patience_ms;
     struct defer deliver;
     resolve_cb *cb;
     void *arg;
@@ -72,10 +77,12 @@ struct resolve {
     struct addr addrs[RESOLVE_MAX];
 };
 
+static void set_timer(struct resolver *r);
+
 /* --- requests --- */
 
 static void set_state(struct resolve *q, enum resolve_state state) {
-    static const char *const names[] = {"asking", "answered", "left"};
+    static const char *const names[] = {"new", "asking", "answered", "left"};
     char text[NAME_MAX_LEN + 8];
     log_trace("resolve", "host=%s %s -> %s", log_quote_str(q->host, text, sizeof text), names[q->state],
               names[state]);
@@ -104,7 +111,9 @@ static void drop_unwanted(struct resolver *r) {
         if (q->state == RESOLVE_ASKING) return;
         unwanted = unwanted || q->asked;
     }
-    if (unwanted) ares_cancel(r->channel);
+    if (!unwanted) return;
+    ares_cancel(r->channel);
+    set_timer(r);
 }
 
 /* The owner has had its answer or wants none. */
@@ -154,6 +163,10 @@ static void add_address(struct resolve *q, const struct addr *a) {
 }
 
 static void settle_failed(struct resolve *q, int status) {
+    if (q->n) { /* but one family was found */
+        settle(q, 0, "");
+        return;
+    }
     char why[sizeof q->why];
     const char *code = NULL;
     int err = ERR_UPSTREAM_DNS;
@@ -163,6 +176,8 @@ static void settle_failed(struct resolve *q, int status) {
     case ARES_EREFUSED: code = "REFUSED"; break;
     case ARES_EFORMERR: code = "FORMERR"; break;
     case ARES_ENOTIMP: code = "NOTIMP"; break;
+    /* The library's words for servers that failed or refused, as well as for those that are not there. */
+    case ARES_ECONNREFUSED: code = "no server answered"; break;
     case ARES_ETIMEOUT: err = ERR_UPSTREAM_TIMEOUT; break;
     case ARES_ENOMEM: err = ERR_NO_MEMORY; break;
     default: break;
@@ -171,27 +186,43 @@ static void settle_failed(struct resolve *q, int status) {
     settle(q, err, why);
 }
 
-static void settle_found(struct resolve *q, const struct ares_addrinfo *ai) {
-    q->n = 0;
-    for (const struct ares_addrinfo_node *n = ai->nodes; n && q->n < RESOLVE_MAX; n = n->ai_next) {
+static void add_found(struct resolve *q, const struct ares_addrinfo *ai) {
+    for (const struct ares_addrinfo_node *n = ai ? ai->nodes : NULL; n && q->n < RESOLVE_MAX; n = n->ai_next) {
         struct addr a;
         if (addr_from_sockaddr(&a, n->ai_addr, (socklen_t)n->ai_addrlen)) add_address(q, &a);
     }
-    if (q->n)
-        settle(q, 0, "");
-    else
-        settle(q, ERR_UPSTREAM_DNS, "no usable address in the answer");
 }
 
-/* Takes an answer of the library; failing: a failure is the end of it. No callback of an owner is made from here, so
- * nobody calls the library from inside itself. */
-static void take_answer(struct resolve *q, int status, struct ares_addrinfo *ai, bool failing) {
+/* The answer for both families is the end of asking. */
+static void take_answer(struct resolve *q, int status, const struct ares_addrinfo *ai) {
+    if (status != ARES_SUCCESS) {
+        settle_failed(q, status);
+        return;
+    }
+    q->n = 0;
+    add_found(q, ai);
+    settle(q, q->n ? 0 : ERR_UPSTREAM_DNS, q->n ? "" : "no usable address in the answer");
+}
+
+/* The answer for one family; a failure is left to the question for both. */
+static void take_single(struct resolve *q, int status, const struct ares_addrinfo *ai) {
+    if (status == ARES_SUCCESS) add_found(q, ai);
+    if (!q->n) return;
+    if (!q->single)
+        settle(q, 0, "");
+    else
+        loop_timer_set(&q->patience, loop_now(q->r->loop) + LAST_MOMENT_MS * LOOP_MS);
+}
+
+/* What the library calls. No owner's callback is made in here, so nobody calls the library from inside itself. */
+static void on_any_answer(struct resolve *q, int status, struct ares_addrinfo *ai, bool single) {
     q->asked--;
+    if (single) q->single--;
     if (q->state == RESOLVE_ASKING && !q->r->dropping) {
-        if (status == ARES_SUCCESS && ai)
-            settle_found(q, ai);
-        else if (failing)
-            settle_failed(q, status);
+        if (single)
+            take_single(q, status, ai);
+        else
+            take_answer(q, status, ai);
     }
     if (ai) ares_freeaddrinfo(ai);
     if (q->state == RESOLVE_LEFT && !q->asked) destroy(q);
@@ -199,12 +230,12 @@ static void take_answer(struct resolve *q, int status, struct ares_addrinfo *ai,
 
 static void on_answer(void *arg, int status, int timeouts, struct ares_addrinfo *ai) {
     (void)timeouts;
-    take_answer(arg, status, ai, true);
+    on_any_answer(arg, status, ai, false);
 }
 
-static void on_answer_of_one_family(void *arg, int status, int timeouts, struct ares_addrinfo *ai) {
+static void on_single(void *arg, int status, int timeouts, struct ares_addrinfo *ai) {
     (void)timeouts;
-    take_answer(arg, status, ai, false);
+    on_any_answer(arg, status, ai, true);
 }
 
 /* --- the library's sockets and clock --- */
@@ -267,6 +298,16 @@ static struct file_mark mark_of(const char *path) {
 
 static const char *conf_path(const struct resolver *r) { return r->conf ? r->conf : SYSTEM_CONF; }
 
+/* Requests keep waiting; those that nobody waits for are gone after it. */
+static void close_channel(struct resolver *r) {
+    if (!r->channel) return;
+    r->dropping = true;
+    ares_destroy(r->channel);
+    r->dropping = false;
+    r->channel = NULL;
+    set_timer(r);
+}
+
 /* An ares status. */
 static int open_channel(struct resolver *r) {
     char lookups[] = "fb"; /* the hosts file first */
@@ -291,25 +332,35 @@ static int open_channel(struct resolver *r) {
         r->channel = NULL;
         return status;
     }
-    if (r->servers) status = ares_set_servers_ports_csv(r->channel, r->servers);
+    if (!r->servers) return ARES_SUCCESS;
+    status = ares_set_servers_ports_csv(r->channel, r->servers);
+    if (status != ARES_SUCCESS) close_channel(r);
     return status;
 }
 
-/* Requests keep waiting; those that nobody waits for are gone after it. */
-static void close_channel(struct resolver *r) {
-    if (!r->channel) return;
-    r->dropping = true;
-    ares_destroy(r->channel);
-    r->dropping = false;
-    r->channel = NULL;
-    set_timer(r);
-}
-
-static void ask(struct resolve *q, int family, ares_addrinfo_callback cb) {
+static void ask_for(struct resolve *q, int family, ares_addrinfo_callback cb) {
     struct ares_addrinfo_hints hints = {.ai_family = family, .ai_socktype = SOCK_STREAM};
     q->asked++;
     ares_getaddrinfo(q->r->channel, q->host, NULL, &hints, cb, q);
     set_timer(q->r);
+}
+
+static void ask(struct resolve *q) {
+    q->n = 0;
+    loop_timer_set(&q->patience, loop_now(q->r->loop) + q->patience_ms * LOOP_MS);
+    ask_for(q, AF_UNSPEC, on_answer);
+}
+
+static void on_patience_over(void *arg) {
+    struct resolve *q = arg;
+    if (q->n) {
+        settle(q, 0, "");
+        return;
+    }
+    /* Counted together before either is asked: an answer may come at once. */
+    q->single += 2;
+    ask_for(q, AF_INET6, on_single);
+    ask_for(q, AF_INET, on_single);
 }
 
 /* Opens a channel, and asks it whatever is waiting. */
@@ -321,7 +372,7 @@ static int reopen(struct resolver *r) {
         next = q->next;
         if (q->state != RESOLVE_ASKING) continue;
         if (status == ARES_SUCCESS)
-            ask(q, AF_UNSPEC, on_answer);
+            ask(q);
         else
             settle_failed(q, status);
     }
@@ -377,9 +428,10 @@ static int replace(char **slot, const char *text) {
 }
 
 int resolver_set_servers(struct resolver *r, const char *servers) {
-    ares_channel probe;
     if (servers) {
-        int status = ares_init(&probe);
+        ares_channel probe;
+        struct ares_options o = {0};
+        int status = ares_init_options(&probe, &o, 0);
         if (status != ARES_SUCCESS) return ERR_NO_MEMORY;
         status = *servers ? ares_set_servers_ports_csv(probe, servers) : ARES_EBADSTR;
         ares_destroy(probe);
@@ -408,13 +460,8 @@ static bool is_localhost(const char *host) {
 }
 
 static void on_timeout(void *arg) {
-    settle(arg, ERR_UPSTREAM_TIMEOUT, "no answer in time");
-}
-
-static void on_patience_over(void *arg) {
     struct resolve *q = arg;
-    ask(q, AF_INET, on_answer_of_one_family);
-    ask(q, AF_INET6, on_answer_of_one_family);
+    settle(q, q->n ? 0 : ERR_UPSTREAM_TIMEOUT, q->n ? "" : "no answer in time");
 }
 
 static void begin(struct resolve *q, uint32_t timeout) {
@@ -435,18 +482,20 @@ static void begin(struct resolve *q, uint32_t timeout) {
         settle(q, ERR_UPSTREAM_DNS, *q->host ? "the name is too long" : "the name is empty");
         return;
     }
-    uint64_t now = loop_now(q->r->loop);
-    uint32_t patience = timeout / 2 < PATIENCE_MS ? timeout / 2 : PATIENCE_MS;
-    loop_timer_set(&q->timeout, now + timeout * LOOP_MS);
-    loop_timer_set(&q->patience, now + patience * LOOP_MS);
-    ask(q, AF_UNSPEC, on_answer);
+    int status = need_channel(q->r);
+    if (status != ARES_SUCCESS) {
+        settle_failed(q, status);
+        return;
+    }
+    set_state(q, RESOLVE_ASKING);
+    q->patience_ms = timeout / 2 < PATIENCE_MS ? timeout / 2 : PATIENCE_MS;
+    loop_timer_set(&q->timeout, loop_now(q->r->loop) + timeout * LOOP_MS);
+    ask(q);
 }
 
-struct resolve *resolve_start(struct resolver *r, const char *host, uint16_t port, uint32_t timeout, resolve_cb *cb,
-                              void *arg) {
+struct resolve *resolve_start(struct resolver *r, const char *host, uint16_t port, uint32_t timeout,
+                              resolve_cb *cb, void *arg) {
     if (r->count >= RESOLVE_REQUESTS) return NULL;
-    /* Before the request is in the list: it need not be asked twice. */
-    int status = need_channel(r);
     struct resolve *q = calloc(1, sizeof *q);
     if (!q || !(q->host = strdup(host))) {
         free(q);
@@ -463,10 +512,7 @@ struct resolve *resolve_start(struct resolver *r, const char *host, uint16_t por
     if (r->head) r->head->prev = q;
     r->head = q;
     r->count++;
-    if (status == ARES_SUCCESS)
-        begin(q, timeout);
-    else
-        settle_failed(q, status);
+    begin(q, timeout);
     return q;
 }
 
