@@ -55,8 +55,9 @@ static void reserve_close() {
 }
 
 /* The only C++ objects of this program are toml++'s. They hold copies of passwords, so what they give back is
- * zeroed, whichever container it came from. */
-void *operator new(std::size_t n) {
+ * zeroed, whichever container it came from. Not inlined: memory checkers that bring operators of their own must
+ * replace all of them or none. */
+[[gnu::noinline]] void *operator new(std::size_t n) {
     if (void *p = std::malloc(n ? n : 1)) return p;
     const std::size_t step = alignof(std::max_align_t);
     n = (n + step - 1) / step * step;
@@ -65,15 +66,17 @@ void *operator new(std::size_t n) {
     return reserve.at - n;
 }
 
-void *operator new(std::size_t n, const std::nothrow_t &) noexcept { return std::malloc(n ? n : 1); }
+[[gnu::noinline]] void *operator new(std::size_t n, const std::nothrow_t &) noexcept {
+    return std::malloc(n ? n : 1);
+}
 
-void operator delete(void *p) noexcept {
+[[gnu::noinline]] void operator delete(void *p) noexcept {
     if (!p || (p >= reserve.start && p < reserve.end)) return;
     secret_wipe(p, malloc_usable_size(p));
     std::free(p);
 }
 
-void operator delete(void *p, std::size_t) noexcept { operator delete(p); }
+[[gnu::noinline]] void operator delete(void *p, std::size_t) noexcept { operator delete(p); }
 
 struct toml_doc {
     struct arena arena;
