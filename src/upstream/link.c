@@ -155,6 +155,10 @@ static bool watch(struct link *l) {
     }
     if (i->bytes_in - l->mark > 512) l->busy = true;
     if (l->pinged) {
+        if (l->silent && now >= i->last_rx + LINK_DEAD_AFTER * health) {
+            session_close(carrier_session(l->carrier), ERR_UPSTREAM_TIMEOUT, now); /* LINK_ENDED follows */
+            return false;
+        }
         if (l->silent || now < i->last_rx + health || now < l->pinged + health / 2) return false;
         l->silent = true;
         return true;

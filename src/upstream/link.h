@@ -8,7 +8,8 @@
  * Health: any received byte is life. The first health check goes out when the session is up; another when something was
  * sent that must be answered and nothing came for half the health timeout, and every LINK_CHECK_EVERY so that an
  * endpoint's dead-man timer (600 s without a new stream) never fires. LINK_SILENT comes when nothing at all was received
- * for the health timeout although an answer was due.
+ * for the health timeout although an answer was due. A session that stays silent for LINK_DEAD_AFTER health timeouts is
+ * ended, so that its flows learn of it; until then they may survive an outage.
  */
 #ifndef ADIT_UPSTREAM_LINK_H
 #define ADIT_UPSTREAM_LINK_H
@@ -21,6 +22,7 @@
 
 #define LINK_CHECK_EVERY 240000 /* ms between health checks of a session in use */
 #define LINK_KEEPALIVE 25000    /* ms without a received byte before a PING goes out */
+#define LINK_DEAD_AFTER 3       /* health timeouts of silence until the session is given up */
 #define LINK_ADDRESSES 8        /* addresses tried; more are ignored */
 
 enum link_event {

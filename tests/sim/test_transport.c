@@ -324,9 +324,30 @@ static void session_lost(void **state) {
         assert_true(world_all_answered(w, 3 * S));
         sim_pass(w->loop, 5 * S);
         endpoint_faults(w->ep)->session_life = 0;
-        if (t == 1) sim_pass(w->loop, 80 * S); /* over QUIC it is only noticed by silence */
+        if (t == 1) sim_pass(w->loop, 30 * S); /* over QUIC it is only noticed by silence */
         assert_true(c->dead);   /* an aborted flow is never a clean end */
         assert_false(c->eof);
+        good_echo(w, 15 * S);
+        world_free(w);
+    }
+}
+
+static void a_short_outage_is_survived(void **state) {
+    (void)state;
+    for (int t = 0; t < 2; t++) {
+        struct world *w = world_new(&(struct world_config){.transport = t ? "http3" : "http2"});
+        world_start(w);
+        struct client *c = client_open(w, "target.test", 7, 10000, false);
+        assert_true(world_all_answered(w, 3 * S));
+        sim_pass(w->loop, S);
+        sim_rule(WORLD_ENDPOINT_PORT, SIM_DROP, SIM_DROP);
+        c->upload = 20000;
+        client_go(c);
+        sim_pass(w->loop, 12 * S);
+        sim_rule(WORLD_ENDPOINT_PORT, SIM_PASS, SIM_PASS);
+        sim_pass(w->loop, 15 * S);
+        assert_false(c->dead);
+        assert_int_equal(c->received, 20000);
         good_echo(w, 15 * S);
         world_free(w);
     }
@@ -357,7 +378,7 @@ int main(void) {
         cmocka_unit_test(endpoint_down_at_start),   cmocka_unit_test(everything_dropped_then_back),
         cmocka_unit_test(dead_man_never_fires),     cmocka_unit_test(idle_costs_no_wakeups),
         cmocka_unit_test(goaway_in_mid_flow),       cmocka_unit_test(session_lost),
-        cmocka_unit_test(many_addresses),
+        cmocka_unit_test(a_short_outage_is_survived), cmocka_unit_test(many_addresses),
     };
     log_set_level(LOG_ERROR);
     return cmocka_run_group_tests_name("transport", tests, NULL, NULL);
