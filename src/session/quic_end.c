@@ -62,7 +62,7 @@ void quic_end(struct quic *q, enum err err, const ngtcp2_ccerr *cc, const char *
 
 void quic_close(struct quic *q, enum err err, uint64_t code, const char *text, uint64_t now) {
     ngtcp2_ccerr cc;
-    q->now = now;
+    quic_set_now(q, now);
     ngtcp2_ccerr_default(&cc);
     ngtcp2_ccerr_set_application_error(&cc, code, NULL, 0);
     quic_end(q, err, &cc, text);

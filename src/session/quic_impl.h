@@ -28,6 +28,8 @@ struct quic {
     struct creds_verdict verdict;
     uint64_t now;       /* of the operation that runs */
     bool ready;         /* the handshake has completed and ops->ready was called */
+    bool narrow;        /* the path seems to take small datagrams only */
+    uint64_t waiting;   /* since when packets are under way and nothing came; 0: no */
     bool again;         /* a frame was queued while a packet was being written: too late for that one */
     unsigned ping;      /* times yet to try to send a PING */
     uint64_t ping_at;   /* when to try again */
@@ -56,6 +58,11 @@ struct quic {
     unsigned late; /* packets that came after the end */
     uint8_t out[QUIC_OUT_MAX];
 };
+
+/* Time never goes back for the library, which would abort. */
+static inline void quic_set_now(struct quic *q, uint64_t now) {
+    if (now > q->now) q->now = now;
+}
 
 /* ---- quic_tls.c ---- */
 

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "session/quic_impl.h"
 
 /* The library's decrypt callback is told of no connection, and nothing else tells whether a packet was genuine:
@@ -28,7 +29,7 @@ ngtcp2_path quic_path(struct addr *local, struct addr *remote) {
 
 void quic_in(struct quic *q, const struct addr *remote, uint8_t ecn, const uint8_t *p, size_t n, uint64_t now) {
     struct session *s = q->s;
-    q->now = now;
+    quic_set_now(q, now);
     s->bytes_in += n;
     if (s->state == SESSION_DOWN) {
         q->late++;
@@ -43,7 +44,7 @@ void quic_in(struct quic *q, const struct addr *remote, uint8_t ecn, const uint8
     ngtcp2_path path = quic_path(&local, &from);
     ngtcp2_pkt_info pi = {.ecn = ecn & NGTCP2_ECN_MASK};
     reading = q;
-    int rv = ngtcp2_conn_read_pkt(q->conn, &path, &pi, p, n, now);
+    int rv = ngtcp2_conn_read_pkt(q->conn, &path, &pi, p, n, q->now);
     reading = NULL;
     quic_judge(q, rv);
     session_wake(s);
@@ -86,9 +87,26 @@ static bool goes_with(const struct quic_batch *b, size_t n, uint8_t ecn, const s
     return n <= b->segment && b->segment <= path_max && ecn == b->ecn && addr_equal(remote, &b->remote);
 }
 
+/* The library widens its datagrams and never narrows them again. So when packets are under way and nothing came back
+ * for a while, they are kept at what every path must take (RFC 9000 section 14), for good. */
+static bool is_narrow(struct quic *q, size_t path_max) {
+    ngtcp2_conn_info info;
+    if (q->narrow || !q->ready || path_max <= NGTCP2_MAX_UDP_PAYLOAD_SIZE) return q->narrow;
+    ngtcp2_conn_get_conn_info(q->conn, &info);
+    if (!info.bytes_in_flight)
+        q->waiting = 0;
+    else if (q->waiting <= q->s->last_rx)
+        q->waiting = q->now;
+    uint64_t silence = q->waiting ? q->now - q->waiting : 0;
+    if (silence < NGTCP2_SECONDS || silence < 3 * ngtcp2_conn_get_pto(q->conn)) return false;
+    log_debug("session", "no answer: datagrams are small from now on kind=h3 was=%zu", path_max);
+    return q->narrow = true;
+}
+
 static void build(struct quic *q) {
-    size_t cap = ngtcp2_conn_get_max_tx_udp_payload_size(q->conn), at = 0;
     size_t path_max = ngtcp2_conn_get_path_max_tx_udp_payload_size(q->conn);
+    size_t cap = ngtcp2_conn_get_max_tx_udp_payload_size(q->conn), at = 0;
+    if (is_narrow(q, path_max)) path_max = cap = NGTCP2_MAX_UDP_PAYLOAD_SIZE;
     unsigned max = batch_max(q, cap);
     struct quic_batch *b = &q->batch[0];
     for (unsigned i = 0; i < max; i++) {
@@ -131,7 +149,7 @@ static void build_with_ping(struct quic *q) {
 
 bool quic_out(struct quic *q, struct session_out *o, uint64_t now) {
     struct quic_batch *b = &q->batch[0];
-    q->now = now;
+    quic_set_now(q, now);
     if (!q->batches && q->s->state != SESSION_DOWN) {
         if (q->ping)
             build_with_ping(q);
@@ -172,7 +190,7 @@ uint64_t quic_deadline(const struct quic *q) {
 
 void quic_expire(struct quic *q, uint64_t now) {
     struct session *s = q->s;
-    q->now = now;
+    quic_set_now(q, now);
     if (s->state == SESSION_DOWN) return;
     if (s->state == SESSION_STARTING && now >= s->handshake_deadline) {
         ngtcp2_ccerr cc;
@@ -183,7 +201,7 @@ void quic_expire(struct quic *q, uint64_t now) {
         quic_end(q, ERR_UPSTREAM_TIMEOUT, &cc, text);
         return;
     }
-    if (ngtcp2_conn_get_expiry(q->conn) <= now) quic_judge(q, ngtcp2_conn_handle_expiry(q->conn, now));
+    if (ngtcp2_conn_get_expiry(q->conn) <= q->now) quic_judge(q, ngtcp2_conn_handle_expiry(q->conn, q->now));
     session_wake(s);
 }
 

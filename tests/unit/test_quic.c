@@ -362,6 +362,17 @@ static void test_path_mtu_is_found(void **state) {
     uint8_t *bytes = pattern(MIB, 3);
     (void)state;
     exchange(p, MIB, 60 * PAIR_S);
+    /* A slow transfer, a long rest, or one lost flight are no reason to forget it. */
+    p->config.link[0].rate = 1000000;
+    exchange(p, 3 * MIB, 60 * PAIR_S);
+    p->config.link[0].rate = 0;
+    session_pair_pass(p, 30 * PAIR_S);
+    p->config.link[0].hold = true;
+    session_ping(client(p), p->now);
+    session_pair_pass(p, 500 * PAIR_MS);
+    p->config.link[0].hold = false;
+    session_pair_pass(p, PAIR_S);
+    exchange(p, 100000, 60 * PAIR_S);
     int64_t id = qraw_open(client(p), true);
     qraw_write(client(p), id, bytes, MIB, true);
     assert_true(session_out(client(p), &o, p->now));
@@ -370,6 +381,56 @@ static void test_path_mtu_is_found(void **state) {
     /* The window is not limited by anything but congestion: a long path can be filled. */
     session_sent(client(p), o.n, p->now);
     free(bytes);
+    finish(p);
+}
+
+/* A probe that is too large for the path must not take others with it. */
+static void test_probe_goes_alone(void **state) {
+    struct session_pair_config c = raw_config(false);
+    struct session_out o;
+    uint8_t *bytes = pattern(MIB, 7);
+    unsigned probes = 0, batches = 0;
+    (void)state;
+    struct session_pair *p = h3_pair_new(&c);
+    assert_non_null(p);
+    int64_t id = qraw_open(client(p), true);
+    qraw_write(client(p), id, bytes, MIB, true);
+    for (int i = 0; i < 200; i++) {
+        while (session_out(client(p), &o, p->now)) {
+            size_t path_max = ngtcp2_conn_get_path_max_tx_udp_payload_size(qraw_quic(client(p))->conn);
+            batches += o.n > o.segment;
+            for (size_t at = 0; at < o.n; at += o.segment) {
+                size_t n = o.n - at < o.segment ? o.n - at : o.segment;
+                session_in_datagram(server(p), &p->addr[PAIR_CLIENT], o.ecn, o.p + at, n, p->now);
+            }
+            if (o.segment > path_max) {
+                assert_int_equal(o.n, o.segment);
+                probes++;
+            }
+            session_sent(client(p), o.n, p->now);
+        }
+        p->now += 5 * PAIR_MS;
+        while (session_out(server(p), &o, p->now)) {
+            session_in_datagram(client(p), &p->addr[PAIR_SERVER], o.ecn, o.p, o.n, p->now);
+            session_sent(server(p), o.n, p->now);
+        }
+        for (int k = 0; k < 2; k++)
+            if (session_deadline(p->side[k].session) <= p->now) session_expire(p->side[k].session, p->now);
+    }
+    assert_true(probes > 0 && batches > 0);
+    assert_int_equal(qraw_stream(server(p), id)->in_len, MIB);
+    free(bytes);
+    finish(p);
+}
+
+/* The way becomes narrower without saying so. */
+static void test_path_gets_narrower(void **state) {
+    struct session_pair *p = raw_pair(true);
+    (void)state;
+    exchange(p, MIB, 60 * PAIR_S);
+    p->config.link[0].mtu = p->config.link[1].mtu = 1232;
+    uint64_t took = exchange(p, 200000, 60 * PAIR_S);
+    if (took > 20 * PAIR_S) fail_msg("took %llu ms", (unsigned long long)(took / PAIR_MS));
     finish(p);
 }
 
@@ -460,6 +521,20 @@ static void test_ping(void **state) {
     assert_true(client(p)->last_rx >= asked + 10 * PAIR_MS && client(p)->last_rx < asked + 100 * PAIR_MS);
     /* One PING, not a habit. */
     assert_int_equal(p->side[PAIR_CLIENT].sent, sent + 1);
+    /* At the very moment at which something else left: a little later, then. */
+    struct session_out o;
+    session_ping(client(p), p->now);
+    while (session_out(client(p), &o, p->now)) session_sent(client(p), o.n, p->now);
+    session_ping(client(p), p->now);
+    assert_false(session_out(client(p), &o, p->now));
+    assert_true(session_deadline(client(p)) <= p->now + PAIR_MS);
+    p->now += PAIR_MS;
+    assert_true(session_out(client(p), &o, p->now));
+    session_sent(client(p), o.n, p->now);
+    /* A clock that goes back is no reason to die. */
+    assert_false(session_out(client(p), &o, p->now - PAIR_S));
+    session_expire(client(p), p->now - PAIR_S);
+    session_pair_pass(p, PAIR_S);
     /* Pinged every 30 s, it lives on past the idle timeout. */
     for (int i = 0; i < 10; i++) {
         session_ping(client(p), p->now);
@@ -793,6 +868,27 @@ static void test_certificates(void **state) {
     testca_free(other);
 }
 
+/* Should the library ever complete a handshake without asking the hook, the certificate is judged all the same. */
+static void test_verified_without_the_hook(void **state) {
+    struct creds_config cc = {.hostname = "other.example"};
+    struct session_pair_config c = raw_config(true);
+    char why[CREDS_WHY_MAX];
+    struct testca *ca = testca_new("Root");
+    struct identity id = identity_new(ca, &(struct testca_spec){.names = {"test.example"}});
+    (void)state;
+    cc.trust_pem = id.trust;
+    assert_int_equal(creds_new(&c.client.creds, &cc, why, sizeof why), 0);
+    struct session_pair *p = session_pair_new(&c);
+    gnutls_session_set_verify_function(qraw_quic(client(p))->tls, NULL);
+    assert_true(session_pair_until(p, over, p, 20 * PAIR_S));
+    assert_client_down(p, ERR_UPSTREAM_CERTIFICATE, "");
+    assert_int_equal(p->side[PAIR_CLIENT].states[SESSION_UP], 0);
+    finish(p);
+    creds_unref(c.client.creds);
+    identity_free(&id);
+    testca_free(ca);
+}
+
 /* ---- a bad peer ---- */
 
 static void (*spoil)(ngtcp2_transport_params *params);
@@ -910,6 +1006,8 @@ int main(void) {
         cmocka_unit_test(test_transfer_survives_loss),
         cmocka_unit_test(test_small_path),
         cmocka_unit_test(test_path_mtu_is_found),
+        cmocka_unit_test(test_probe_goes_alone),
+        cmocka_unit_test(test_path_gets_narrower),
         cmocka_unit_test(test_sent_in_parts),
         cmocka_unit_test(test_client_port_changes),
         cmocka_unit_test(test_silence_ends_in_time),
@@ -923,6 +1021,7 @@ int main(void) {
         cmocka_unit_test(test_bad_retries_are_ignored),
         cmocka_unit_test(test_stateless_reset),
         cmocka_unit_test(test_certificates),
+        cmocka_unit_test(test_verified_without_the_hook),
         cmocka_unit_test(test_bad_parameters),
         cmocka_unit_test(test_preferred_address_is_ignored),
         cmocka_unit_test(test_key_update),
