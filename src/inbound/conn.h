@@ -1,7 +1,10 @@
 /* conn.h - one accepted connection until its request is complete. Private to src/inbound.
  *
  * Bytes are taken from the stream only as far as a message of the handshake goes, so what follows the request stays
- * unread in the stream and is relayed as it is. socks_in.c and http_in.c decode; listen.c owns.
+ * unread in the stream and is relayed as it is. socks_in and http_in decode; listen.c owns.
+ *
+ * Handlers (socks_in.h, http_in.h) look at c->bytes[0..have). They return true when they took a message and the connection
+ * goes on in another state, false when more bytes are needed or the connection is over (CONN_DONE).
  */
 #ifndef ADIT_INBOUND_CONN_H
 #define ADIT_INBOUND_CONN_H
@@ -59,16 +62,5 @@ void conn_flow(struct conn *c, flow_reply *reply, const char *protocol, const st
 
 /* Whether these credentials are one of the listener's users'. Takes the same time whichever it is. */
 bool conn_user_ok(const struct conn *c, const void *name, size_t name_len, const void *password, size_t password_len);
-
-/* Words outcomes for HTTP clients; hint: an HTTP status that the err alone does not tell, or 0. */
-size_t http_in_reply(const struct flow_request *rq, int err, const char *detail, uint8_t *out, size_t cap);
-
-/* Handlers: look at c->bytes[0..have). Return true when they took a message and the connection goes on in another
- * state, false when more bytes are needed or the connection is over (CONN_DONE). */
-bool socks_in_greeting(struct conn *c);
-bool socks_in_auth(struct conn *c);
-bool socks_in_request(struct conn *c);
-bool socks_in_socks4(struct conn *c);
-bool http_in_request(struct conn *c);
 
 #endif

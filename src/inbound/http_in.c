@@ -1,10 +1,11 @@
+#include "inbound/http_in.h"
+
 #include <string.h>
 
 #include "base/secret.h"
 #include "base/wire.h"
 #include "codec/http1.h"
 #include "codec/http1_error.h"
-#include "inbound/conn.h"
 
 size_t http_in_reply(const struct flow_request *rq, int err, const char *detail, uint8_t *out, size_t cap) {
     struct writer w = writer_of(out, cap);

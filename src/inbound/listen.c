@@ -7,6 +7,8 @@
 #include "base/secret.h"
 #include "codec/socks.h"
 #include "inbound/conn.h"
+#include "inbound/http_in.h"
+#include "inbound/socks_in.h"
 #include "net/sock.h"
 
 #define BACKLOG 1024

@@ -1,6 +1,7 @@
+#include "inbound/socks_in.h"
+
 #include "base/wire.h"
 #include "codec/socks.h"
-#include "inbound/conn.h"
 
 /* Wordings of an outcome, one for each point of the conversation. */
 
