@@ -87,8 +87,8 @@ static bool goes_with(const struct quic_batch *b, size_t n, uint8_t ecn, const s
     return n <= b->segment && b->segment <= path_max && ecn == b->ecn && addr_equal(remote, &b->remote);
 }
 
-/* The library widens its datagrams and never narrows them again. So when packets are under way and nothing came back
- * for a while, they are kept at what every path must take (RFC 9000 section 14), for good. */
+/* The library widens its datagrams and never narrows them again. So when packets are under way and nothing came
+ * back for a while, they are kept at what every path must take (RFC 9000 section 14), for good. */
 static bool is_narrow(struct quic *q, size_t path_max) {
     ngtcp2_conn_info info;
     if (q->narrow || !q->ready || path_max <= NGTCP2_MAX_UDP_PAYLOAD_SIZE) return q->narrow;

@@ -373,6 +373,7 @@ static void test_path_mtu_is_found(void **state) {
     p->config.link[0].hold = false;
     session_pair_pass(p, PAIR_S);
     exchange(p, 100000, 60 * PAIR_S);
+    session_pair_pass(p, PAIR_S);
     int64_t id = qraw_open(client(p), true);
     qraw_write(client(p), id, bytes, MIB, true);
     assert_true(session_out(client(p), &o, p->now));
