@@ -192,13 +192,20 @@ static void make_params(const struct session_config *c, ngtcp2_transport_params 
     params->max_udp_payload_size = UDP_PAYLOAD;
 }
 
+/* On failure the library leaves a pointer to what it freed. */
+static int made(struct quic *q, int rv, ngtcp2_conn *conn) {
+    if (rv == 0) q->conn = conn;
+    return rv == 0 ? 0 : rv == NGTCP2_ERR_NOMEM ? ERR_NO_MEMORY : ERR_UPSTREAM_TLS;
+}
+
 static int new_client(struct quic *q, const ngtcp2_path *path, const ngtcp2_settings *settings,
                       const ngtcp2_transport_params *params) {
     ngtcp2_cid dcid = {.datalen = CLIENT_DCID}, scid = {.datalen = 0};
     if (gnutls_rnd(GNUTLS_RND_NONCE, dcid.data, dcid.datalen) < 0) return ERR_UPSTREAM_TLS;
-    int rv = ngtcp2_conn_client_new(&q->conn, &dcid, &scid, path, NGTCP2_PROTO_VER_V1, &callbacks, settings,
-                                    params, NULL, q);
-    return rv == 0 ? 0 : rv == NGTCP2_ERR_NOMEM ? ERR_NO_MEMORY : ERR_UPSTREAM_TLS;
+    ngtcp2_conn *conn;
+    int rv = ngtcp2_conn_client_new(&conn, &dcid, &scid, path, NGTCP2_PROTO_VER_V1, &callbacks, settings, params,
+                                    NULL, q);
+    return made(q, rv, conn);
 }
 
 static ngtcp2_cid library_cid(const struct quic_cid *c) {
@@ -229,9 +236,11 @@ static int new_server(struct quic *q, const ngtcp2_path *path, ngtcp2_settings *
                                                      sizeof q->reset_secret, &own) != 0)
         return ERR_UPSTREAM_TLS;
     params->stateless_reset_token_present = 1;
-    int rv = ngtcp2_conn_server_new(&q->conn, &client, &own, path, NGTCP2_PROTO_VER_V1, &callbacks, settings,
-                                    params, NULL, q);
-    if (rv != 0) return rv == NGTCP2_ERR_NOMEM ? ERR_NO_MEMORY : ERR_UPSTREAM_TLS;
+    ngtcp2_conn *conn;
+    int rv = ngtcp2_conn_server_new(&conn, &client, &own, path, NGTCP2_PROTO_VER_V1, &callbacks, settings, params,
+                                    NULL, q);
+    rv = made(q, rv, conn);
+    if (rv < 0) return rv;
     tell_cid(q, &dcid, true);
     tell_cid(q, &own, true);
     return 0;
