@@ -40,7 +40,8 @@ void buf_commit(struct buf *b, size_t n);
 
 /* The first contiguous bytes: sets *p, returns their number (0 when empty). */
 size_t buf_peek(const struct buf *b, const uint8_t **p);
-/* Fills up to max_iov entries with the first bytes from `skip` on; returns how many were filled. */
+/* Fills up to max_iov entries with the first bytes from `skip` on; returns how many were filled. Queued bytes never
+ * move: what was shown stays where it is until it is consumed, whatever is appended meanwhile (QUIC relies on it). */
 int buf_peek_iov(const struct buf *b, size_t skip, struct iovec *iov, int max_iov);
 /* Removes n bytes from the front, n <= len. */
 void buf_consume(struct buf *b, size_t n);
