@@ -51,10 +51,10 @@ bool http_in_request(struct conn *c) {
         refuse_fault(c, r.fault);
     } else if (!authorized(c, &r)) {
         refuse(c, NULL, ERR_CLIENT_AUTH, 0, "");
-    } else if (r.form == HTTP1_ABSOLUTE) {
-        refuse(c, NULL, ERR_CLIENT_COMMAND, 0, "only CONNECT is served; plain http:// requests are not");
     } else if (http1_dest(&r, &d)) {
         refuse_fault(c, r.fault); /* origin-form ends here too: a Host field never names a destination */
+    } else if (r.form == HTTP1_ABSOLUTE) {
+        refuse(c, &d, ERR_CLIENT_COMMAND, 0, "only CONNECT is served; plain http:// requests are not");
     } else {
         conn_flow(c, http_in_reply, "http", &d);
     }

@@ -86,5 +86,8 @@ void udp_free(struct udp *u);
  * each turn. n = 0 is one empty datagram. */
 size_t udp_send(struct udp *u, const struct addr *to, uint8_t ecn, const uint8_t *p, size_t n, size_t segment);
 void udp_local(const struct udp *u, struct addr *a);
+/* Sends datagrams one by one from now on: where no wire lies between, a receiver gets a GSO batch as one message, and
+ * some deployed ones (Envoy) lose it whole. */
+void udp_stop_gso(struct udp *u);
 
 #endif

@@ -416,3 +416,5 @@ void udp_free(struct udp *u) {
 }
 
 void udp_local(const struct udp *u, struct addr *a) { sock_name(u->fd, false, a); }
+
+void udp_stop_gso(struct udp *u) { u->gso = false; }

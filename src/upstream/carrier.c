@@ -217,4 +217,8 @@ void carrier_free(struct carrier *c) {
 
 struct session *carrier_session(const struct carrier *c) { return c->session; }
 
+void carrier_stop_gso(struct carrier *c) {
+    if (c->udp) udp_stop_gso(c->udp);
+}
+
 enum err carrier_error(const struct carrier *c) { return c->io_err; }

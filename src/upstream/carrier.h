@@ -35,6 +35,8 @@ struct carrier *carrier_new_udp(struct loop *l, const struct addr *to, const str
 void carrier_free(struct carrier *c);
 
 struct session *carrier_session(const struct carrier *c);
+/* QUIC: sends datagrams one by one from now on (udp_stop_gso). */
+void carrier_stop_gso(struct carrier *c);
 /* Why the socket failed, if that ended the session; ERR_OK otherwise. */
 enum err carrier_error(const struct carrier *c);
 

@@ -80,8 +80,8 @@ static enum err judge(const struct stream *st, char *detail, size_t cap) {
     if (is_auth_status(status)) return ERR_UPSTREAM_AUTH;
     if (code >= 0) return judge_warning(code, text, len);
     if (status == 504) return ERR_TARGET_TIMEOUT;
-    if (status == 503 || status == 429) return ERR_UPSTREAM_BUSY;
-    if (status == 502) return ERR_UPSTREAM_FAILED;
+    if (status == 429) return ERR_UPSTREAM_BUSY;
+    if (status == 502 || status == 503) return ERR_UPSTREAM_FAILED; /* proxies tell an unreachable target by either */
     return ERR_UPSTREAM_STATUS;
 }
 

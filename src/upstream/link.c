@@ -8,6 +8,8 @@
 #include "net/dial.h"
 #include "upstream/carrier.h"
 
+#define PROVEN (4 * 1024 * 1024) /* bytes sent after which a stall is no longer blamed on batches of datagrams */
+
 enum link_state { LINK_S_STARTING, LINK_S_UP, LINK_S_DRAINING, LINK_S_ENDED };
 
 struct link {
@@ -165,6 +167,8 @@ static bool watch(struct link *l) {
     }
     uint64_t since = l->due > i->last_rx ? l->due : i->last_rx;
     if (now >= since + quiet_limit(l, i->streams)) {
+        /* stalled before batches were seen to arrive: perhaps they do not */
+        if (l->busy && i->bytes_out < PROVEN) carrier_stop_gso(l->carrier);
         ping(l);
         if (l->due || (l->busy && i->streams)) start_check(l); /* traffic stalls; mere idleness needs no proof */
     } else if (l->state == LINK_S_UP && now >= l->last_open + LINK_CHECK_EVERY * LOOP_MS) {

@@ -117,7 +117,7 @@ static void on_timer(void *arg) {
         enum err why = pool_link(p) ? ERR_UPSTREAM_BUSY : p->policy.reason ? p->policy.reason : ERR_UPSTREAM_TIMEOUT;
         settle(o, why, *p->reason ? p->reason : "no session became ready in time");
     } else if (o->state == OPEN_SENT) {
-        settle(o, ERR_UPSTREAM_TIMEOUT, "no answer to the request");
+        settle(o, ERR_TARGET_TIMEOUT, "the upstream did not answer the request in time");
     }
 }
 

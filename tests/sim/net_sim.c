@@ -367,6 +367,7 @@ void udp_free(struct udp *u) {
 }
 
 void udp_local(const struct udp *u, struct addr *a) { *a = u->local; }
+void udp_stop_gso(struct udp *u) { (void)u; }
 
 size_t udp_send(struct udp *u, const struct addr *to, uint8_t ecn, const uint8_t *p, size_t n, size_t segment) {
     if (!to) to = &u->to;
