@@ -1,4 +1,4 @@
-/* h3_impl.h - an HTTP/3 session: what the parts behind it share. h3.c (the session), h3_http.c (nghttp3 and the
+/* h3_impl.h - an HTTP/3 session: what its parts share. h3.c (the session), h3_http.c (nghttp3 and the
  * ops of quic.h between which it sits), h3_stream.c (struct stream).
  *
  * Sources: RFC 9114, 9204, 9000. Where deployed endpoints differ from them, this is what is done:
@@ -21,8 +21,8 @@
  *            window and the peer's windows, not by send_buffer, so that a long path can be filled. Per session:
  *            unread bytes at most budget + session_window, as connection credit is withheld past the budget;
  *            ngtcp2 keeps bytes that came out of order within the same windows.
- * Turns      nghttp3 would serve the oldest stream until it has nothing more, and let new requests wait behind it. So
- *            streams take turns here: nghttp3 is given H3_HAND bytes of one when it has nothing left to send.
+ * Turns      nghttp3 would serve the oldest stream until it has nothing more, and let new requests wait behind it.
+ *            So streams take turns here: nghttp3 is given H3_HAND bytes of one when it has nothing left to send.
  * Life       A stream object lives as long as it is owned or QUIC knows its stream. Freed by its owner after a
  *            finish it lingers until the peer has everything, dropping what still comes, and then says
  *            STOP_SENDING.

@@ -206,7 +206,7 @@ static bool all_acked(const struct h3_stream *t) {
 }
 
 void h3_stream_delivered(struct h3_stream *t) {
-    if (h3_stream_owned(t) || t->rx == H3_RX_ENDED || !all_acked(t)) return;
+    if (h3_stream_owned(t) || t->rx != H3_RX_OPEN || !all_acked(t)) return;
     h3_stream_stop_reading(t, t->h3->s.cfg.server ? NGHTTP3_H3_NO_ERROR : NGHTTP3_H3_REQUEST_CANCELLED);
 }
 
