@@ -233,7 +233,8 @@ class ServerH3(ServerSession, H3Session):
     def __init__(self, quic, stream_handler=None, endpoint=None):
         H3Session.__init__(self, quic, stream_handler, client=False, log=endpoint.log)
         self.start(endpoint)
-        quic._local_max_streams_bidi.value = endpoint.args.max_streams
+        limit = quic._local_max_streams_bidi
+        limit.value = limit.sent = endpoint.args.max_streams
 
     def on_up(self):
         self.session_up(alpn=self.alpn, sni=self._quic.tls.client_server_name_seen)
