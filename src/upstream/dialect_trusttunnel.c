@@ -85,14 +85,13 @@ static enum err judge(const struct stream *st, char *detail, size_t cap) {
     return ERR_UPSTREAM_STATUS;
 }
 
-/* Endpoints may hide refused credentials behind 403, 404 or 405: on the health check, which asks for nothing that could
- * be denied otherwise, they mean the same. */
+/* Endpoints may hide refused credentials behind 403, 404 or 405; but those may also come from a server that knows no
+ * health check. The pool takes them for a refusal when a CONNECT is answered the same. */
 static enum err judge_check(const struct stream *st, char *detail, size_t cap) {
     int status = st->status;
     if (status >= 200 && status < 300) return ERR_OK;
     snprintf(detail, cap, "status %d to the health check", status);
-    if (is_auth_status(status) || status == 403 || status == 404 || status == 405) return ERR_UPSTREAM_AUTH;
-    return ERR_UPSTREAM_STATUS;
+    return is_auth_status(status) ? ERR_UPSTREAM_AUTH : ERR_UPSTREAM_STATUS;
 }
 
 const struct dialect dialect_trusttunnel = {

@@ -37,6 +37,7 @@ struct link {
     bool silent;              /* LINK_SILENT was said */
     bool checked;             /* LINK_CHECKED was said */
     bool want_room;           /* LINK_ROOM was asked for */
+    int check_status;         /* of the last answered check */
     bool congested;           /* the budget's end was logged */
 };
 
@@ -83,6 +84,7 @@ static void on_check(struct stream *s, unsigned events, void *arg) {
         return;
     }
     enum err verdict = l->cfg.dialect->judge_check(s, detail, sizeof detail);
+    l->check_status = s->status;
     stream_finish(s);
     check_done(l);
     if (verdict == ERR_UPSTREAM_AUTH) {
@@ -405,6 +407,7 @@ void link_retire(struct link *l) {
     }
 }
 
+int link_check_status(const struct link *l) { return l->check_status; }
 enum transport link_transport(const struct link *l) { return l->cfg.transport; }
 bool link_is_up(const struct link *l) { return l->state == LINK_S_UP; }
 const struct addr *link_address(const struct link *l) { return &l->address; }

@@ -67,6 +67,8 @@ void link_retire(struct link *l);
 /* An answer is due from now on: a stream was opened or written to. Starts the watch for silence. */
 void link_expect(struct link *l);
 
+/* Status of the last answered health check; 0 if there was none. */
+int link_check_status(const struct link *l);
 enum transport link_transport(const struct link *l);
 bool link_is_up(const struct link *l);
 /* The address in use, or the last one tried. */

@@ -89,12 +89,19 @@ static bool may_retry(const struct pool_open *o, enum err err) {
     }
 }
 
+/* 403, 404 or 405 to this and to the health check: that is how some endpoints are told to refuse credentials. */
+static bool is_veiled_refusal(const struct pool_open *o, int status) {
+    return status >= 403 && status <= 405 && o->pool->way[o->transport] == o->link &&
+           link_check_status(o->link) == status;
+}
+
 static void on_stream(struct stream *s, unsigned events, void *arg) {
     struct pool_open *o = arg;
     struct pool *p = o->pool;
     char detail[DIALECT_DETAIL_MAX] = "";
     if (events & STREAM_OPEN) {
         enum err verdict = p->cfg.dialect->judge(s, detail, sizeof detail);
+        if (verdict == ERR_UPSTREAM_STATUS && is_veiled_refusal(o, s->status)) verdict = ERR_UPSTREAM_AUTH;
         settle(o, verdict, detail);
         if (verdict == ERR_UPSTREAM_AUTH) {
             snprintf(p->reason, sizeof p->reason, "%s", detail);

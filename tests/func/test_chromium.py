@@ -50,7 +50,8 @@ def load_through(t, scheme, adit, origin):
 @case(endpoints=BOTH, transports=("http2", "http3", "auto"), seconds=120)
 def chromium_by_socks(t):
     adit = load(t, "socks5")
-    check({r["dest"].split(":")[0] for r in adit.records()} <= {"localhost"}, "Chromium resolved by itself")
+    # Its own errands (updates) come by name as well; nothing comes as an address.
+    check(not any(r["dest"][0].isdigit() or r["dest"][0] == "[" for r in adit.records()), "Chromium resolved by itself")
 
 
 @case(endpoints=BOTH, transports=("http2", "http3"), seconds=120)

@@ -76,7 +76,8 @@ def the_reply_waits_for_the_endpoint(t):
         check(False, f"{data!r} before the endpoint had answered")
     except (TimeoutError, socket.timeout):
         pass
-    sock.close()
+    # A client that has gone is noticed: only a reset shows that, an end may be a half-close.
+    targets.reset(sock)
     endpoint.wait_event("reset")
 
 
@@ -151,12 +152,12 @@ def warnings_become_replies_too(t):
 
 
 @case(endpoints=(PY,), transports=H2_H3)
-def an_endpoint_that_never_answers_is_rep_6_or_1(t):
+def an_endpoint_that_never_answers_is_no_success(t):
     endpoint = t.endpoint()
     adit = t.adit(endpoint, connect_timeout="2s")
     start = time.monotonic()
     rep = socks5_rep(adit.port, "hang.test", 80)
-    check(rep in (1, 6), f"REP {rep}")
+    check(rep in (1, 3, 6), f"REP {rep}")
     check(1.5 < time.monotonic() - start < 6, f"after {time.monotonic() - start:.1f} s")
 
 
