@@ -228,9 +228,10 @@ void flow_set_free(struct flow_set *set) {
     while (set->head) {
         struct flow *f = set->head;
         pool_open_cancel(f->open);
-        if (f->relay) relay_free(f->relay);
+        struct relay_end moved = {0};
+        if (f->relay) relay_free(f->relay, &moved);
         else if (f->rq.client) stream_reset(f->rq.client, ERR_SHUTDOWN);
-        end(f, ERR_SHUTDOWN, "adit", "", NULL);
+        end(f, ERR_SHUTDOWN, "adit", "", &moved);
     }
     linger_set_free(set->lingers);
     defer_cancel(&set->drained_node);

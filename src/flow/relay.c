@@ -152,15 +152,20 @@ static void relay_release(struct relay *r) {
     free(r);
 }
 
-static void on_finish(void *arg) {
-    struct relay *r = arg;
-    relay_cb *done = r->cfg.done;
-    void *done_arg = r->cfg.arg;
+static struct relay_end end_of(const struct relay *r) {
     struct relay_end end = r->end;
     end.up = r->up.bytes;
     end.down = r->down.bytes;
     end.up_eof = r->up.state == WAY_ENDED;
     end.down_eof = r->down.state == WAY_ENDED;
+    return end;
+}
+
+static void on_finish(void *arg) {
+    struct relay *r = arg;
+    relay_cb *done = r->cfg.done;
+    void *done_arg = r->cfg.arg;
+    struct relay_end end = end_of(r);
     relay_release(r);
     done(&end, done_arg);
 }
@@ -189,11 +194,13 @@ struct relay *relay_start(const struct relay_config *c) {
 
 void relay_abort(struct relay *r, enum err why) { finish(r, why, RELAY_SELF); }
 
-void relay_free(struct relay *r) {
+void relay_free(struct relay *r, struct relay_end *end) {
     if (!r) return;
     if (!r->over) {
         r->over = true;
         r->end.err = ERR_SHUTDOWN;
+        r->end.by = RELAY_SELF;
     }
+    if (end) *end = end_of(r);
     relay_release(r);
 }

@@ -41,7 +41,7 @@ struct relay_config {
 struct relay *relay_start(const struct relay_config *c);
 /* Ends it now with this reason; `done` is called, from the deferred queue. */
 void relay_abort(struct relay *r, enum err why);
-/* Ends it now without a call. */
-void relay_free(struct relay *r);
+/* Ends it now without a call; what was moved so far goes to *end (may be NULL), with ERR_SHUTDOWN unless it was over. */
+void relay_free(struct relay *r, struct relay_end *end);
 
 #endif

@@ -26,7 +26,7 @@ static void tunnel_free(struct tunnel *t) {
     loop_timer_stop(&t->timer);
     stream_free(t->client);
     stream_free(t->target);
-    relay_free(t->relay);
+    relay_free(t->relay, NULL);
     ep->counts.tunnels_open--;
     free(t);
 }

@@ -190,9 +190,9 @@ class ServerSession:
             self.endpoint.violation(self, "bare-fin", stream=stream.sid)
         mode = self.endpoint.fault("h3-fin")
         if mode == "kill":
-            stream.feed_dead(StreamReset(None, "killed by its FIN"))
             stream.finish()
             stream.stop_reading()
+            stream.feed_dead(StreamReset(None, "killed by its FIN"))
             return False
         return False if mode == "ignore-bare" and how == "bare-fin" else None
 

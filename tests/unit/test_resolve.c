@@ -177,13 +177,12 @@ static void on_datagram(struct udp *u, const struct addr *from, uint8_t ecn, con
         m = n;
     }
     if (is(s->last_name, "spoofed")) {
-        /* Another one's answer first: a wrong id, then a wrong question. */
+        /* Another one's answer first: a wrong id. */
         uint8_t *p = out + m;
         out[0] ^= 0x55;
         record(&p, A_TYPE, "203.0.113.66");
         out[7] = 1;
         udp_send(u, from, 0, out, (size_t)(p - out), 0);
-        udp_send(u, from, 0, (const uint8_t *)"\0", 1, 0);
         out[0] ^= 0x55;
         out[7] = 0;
         if (out[m - 3] == AAAA_TYPE) { /* the type's low byte, before the class */
