@@ -167,8 +167,10 @@ void session_fail(struct session *s, uint64_t now, enum err err, const char *fmt
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     s->err = err;
-    s->err_text[0] = 0;
-    if (*text) log_quote_str(text, s->err_text, sizeof s->err_text);
+    /* Printable here; whoever shows it quotes it in his own way. */
+    for (char *c = text; *c; c++)
+        if (*c < 0x20 || *c > 0x7e) *c = '?';
+    memcpy(s->err_text, text, sizeof text);
     session_set_state(s, SESSION_DOWN, now);
 }
 

@@ -146,7 +146,7 @@ void session_retire(struct session *s, uint64_t now);
 void session_close(struct session *s, enum err err, uint64_t now);
 
 enum session_state session_get_state(const struct session *s);
-/* Why it is DOWN, and the library's or peer's own words, quoted; "" if none. */
+/* Why it is DOWN, and the library's or peer's own words in printable ASCII; "" if none. */
 enum err session_error(const struct session *s);
 const char *session_error_text(const struct session *s);
 

@@ -52,7 +52,7 @@ void session_base_fini(struct session *s);
 /* The one setter of state; logs, stamps `up`, and delivers cb.state through the queue, once for each state entered.
  * Ignores going back. */
 void session_set_state(struct session *s, enum session_state state, uint64_t now);
-/* The first error of a session wins; the text is quoted and cut (pass foreign words as they came). Then the state
+/* The first error of a session wins; the text is made printable and cut (pass foreign words as they came). Then the state
  * becomes DOWN. err may be ERR_OK: an orderly end. */
 void session_fail(struct session *s, uint64_t now, enum err err, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

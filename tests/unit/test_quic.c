@@ -634,7 +634,7 @@ static void test_closed_by_transport(void **state) {
     refuse_with(NGTCP2_CRYPTO_ERROR | 120, "", ERR_UPSTREAM_ALPN, "TLS alert 120");
     refuse_with(NGTCP2_INVALID_TOKEN, "", ERR_UPSTREAM_CLOSED, "transport code 0xb");
     /* Foreign words cannot forge a line of the log. */
-    refuse_with(0x0a, "bad\n2026 info", ERR_UPSTREAM_CLOSED, "bad\\x0a2026 info");
+    refuse_with(0x0a, "bad\n2026 info", ERR_UPSTREAM_CLOSED, "bad?2026 info");
 }
 
 static void test_close_is_repeated_a_little(void **state) {
