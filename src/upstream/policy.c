@@ -176,16 +176,21 @@ static bool was_stable(struct policy *p, uint64_t now) {
     return true;
 }
 
+/* A session on probation is better than none. */
+static bool promote(struct policy *p, uint64_t now, struct policy_actions *a) {
+    for (int t = 0; t < TRANSPORT_COUNT; t++) {
+        if (p->way[t] != WAY_PROBATION) continue;
+        use_transport(p, t, now, a);
+        return true;
+    }
+    return false;
+}
+
 /* The session in use is gone or useless: replace it. A session that was stable is replaced at once. */
 static void replace(struct policy *p, uint64_t now, struct policy_actions *a) {
     bool stable = was_stable(p, now);
     p->use = -1;
-    for (int t = 0; t < TRANSPORT_COUNT; t++) { /* a probe that runs or waits for its check is the next attempt */
-        if (p->way[t] == WAY_PROBATION) {
-            use_transport(p, t, now, a);
-            return;
-        }
-    }
+    if (promote(p, now, a)) return;
     if (stable || p->backoff == p->cfg.backoff_first || p->way[TRANSPORT_H3] == WAY_STARTING) {
         /* the first loss costs no waiting, the next ones of an unstable upstream do */
         if (!stable) p->backoff = p->backoff * 13 / 10;
@@ -227,7 +232,7 @@ static void on_silent(struct policy *p, enum transport t, uint64_t now, struct p
     if (t == TRANSPORT_H3) hold_down(p, now);
     /* at once, whatever the back-off: flows are waiting for this */
     p->use = -1;
-    connect_now(p, now, a);
+    if (!promote(p, now, a)) connect_now(p, now, a);
 }
 
 static void on_auth(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
