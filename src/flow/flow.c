@@ -67,6 +67,10 @@ void flow_open(struct flow_set *set, const struct flow_request *rq) {
     set->head = f;
     set->count++;
     stream_own(f->rq.client, on_client_while_opening, f);
+    if (f->rq.client->err) { /* its DEAD event came with the last bytes of the request */
+        end(f, f->rq.client->err, "client", "", NULL);
+        return;
+    }
 
     /* 2. The way out: a stream of a session, as soon as there is one. */
     f->open = pool_open(set->cfg.pool, &f->rq.dest, on_opened, f);
@@ -97,24 +101,35 @@ static void on_opened(struct stream *far, enum transport t, int err, const char 
     start_relay(f, far);
 }
 
+/* Whose fault an err is, in the words of the record: client, target, upstream, adit. */
+static const char *by_class(int err) {
+    enum err_class c = err_class(err);
+    return c == ERR_CLASS_LOCAL ? "adit" : err_class_word(c);
+}
+
+static size_t word(const struct flow_request *rq, int err, const char *detail, uint8_t *out, size_t cap) {
+    return rq->reply ? rq->reply(rq, err, detail, out, cap) : 0;
+}
+
 /* 4a. The client hears the true reason. */
 static void fail(struct flow *f, int err, const char *detail) {
     uint8_t reply[FLOW_REPLY_MAX];
-    size_t n = f->rq.reply(&f->rq, err, detail, reply, sizeof reply);
+    size_t n = word(&f->rq, err, detail, reply, sizeof reply);
     linger_close(f->set->lingers, f->rq.client, reply, n);
     f->rq.client = NULL;
-    end(f, err, err_class_word(err_class(err)), detail, NULL);
+    end(f, err, by_class(err), detail, NULL);
 }
 
 /* 4b. The client hears of success, and from here on the relay owns both streams. */
 static void start_relay(struct flow *f, struct stream *far) {
     uint8_t reply[FLOW_REPLY_MAX];
-    size_t n = f->rq.reply(&f->rq, 0, "", reply, sizeof reply);
-    long wrote = stream_write(f->rq.client, reply, n);
+    size_t n = word(&f->rq, 0, "", reply, sizeof reply);
+    long wrote = n ? stream_write(f->rq.client, reply, n) : 0;
     if (wrote < 0 || (size_t)wrote < n) {
-        stream_reset(far, ERR_CLIENT_GONE);
+        int err = wrote < 0 ? (int)wrote : ERR_CLIENT_GONE;
+        stream_reset(far, err);
         stream_free(far);
-        end(f, ERR_CLIENT_GONE, "client", "", NULL);
+        end(f, err, "client", "", NULL);
         return;
     }
     struct relay_config rc = {.loop = f->set->cfg.loop,
@@ -127,17 +142,20 @@ static void start_relay(struct flow *f, struct stream *far) {
     f->rq.client = NULL;
     f->state = FLOW_RELAYING;
     f->relay = relay_start(&rc);
-    if (!f->relay) end(f, ERR_NO_MEMORY, "local", "", NULL);
+    if (!f->relay) end(f, ERR_NO_MEMORY, "adit", "", NULL);
+}
+
+static const char *by_word(const struct relay_end *re) {
+    if (re->by == RELAY_CLIENT) return "client";
+    if (re->by == RELAY_SELF) return "adit";
+    return err_class(re->err) == ERR_CLASS_UPSTREAM ? "upstream" : "target";
 }
 
 /* 5. Both directions are over. */
 static void on_relayed(const struct relay_end *re, void *arg) {
-    static const char *const sides[] = {[RELAY_CLIENT] = "client", [RELAY_FAR] = "far", [RELAY_SELF] = "adit"};
     struct flow *f = arg;
     f->relay = NULL;
-    const char *by = sides[re->by];
-    if (re->by == RELAY_FAR) by = err_class(re->err) == ERR_CLASS_UPSTREAM ? "upstream" : "target";
-    end(f, re->err, by, "", re);
+    end(f, re->err, by_word(re), "", re);
 }
 
 static unsigned ms_between(uint64_t from, uint64_t to) { return to > from ? (unsigned)((to - from) / LOOP_MS) : 0; }
@@ -182,9 +200,9 @@ static void end(struct flow *f, int err, const char *by, const char *detail, con
 void flow_refuse(struct flow_set *set, const struct flow_request *rq, const struct dest *dest, int err,
                  const char *detail) {
     uint8_t reply[FLOW_REPLY_MAX];
-    size_t n = rq->reply ? rq->reply(rq, err, detail, reply, sizeof reply) : 0;
+    size_t n = word(rq, err, detail, reply, sizeof reply);
     linger_close(set->lingers, rq->client, reply, n);
-    record(set, rq, dest, ++set->last_id, NULL, 0, err, err_class_word(err_class(err)), detail, NULL);
+    record(set, rq, dest, ++set->last_id, NULL, 0, err, by_class(err), detail, NULL);
     if (rq->ended) rq->ended(rq->arg);
 }
 
@@ -228,10 +246,10 @@ void flow_set_free(struct flow_set *set) {
     while (set->head) {
         struct flow *f = set->head;
         pool_open_cancel(f->open);
-        struct relay_end moved = {0};
+        struct relay_end moved = {.err = ERR_SHUTDOWN, .by = RELAY_SELF};
         if (f->relay) relay_free(f->relay, &moved);
         else if (f->rq.client) stream_reset(f->rq.client, ERR_SHUTDOWN);
-        end(f, ERR_SHUTDOWN, "adit", "", &moved);
+        end(f, moved.err, by_word(&moved), "", &moved);
     }
     linger_set_free(set->lingers);
     defer_cancel(&set->drained_node);

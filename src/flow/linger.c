@@ -12,7 +12,7 @@ struct linger {
 
 struct linger_set {
     struct loop *loop;
-    struct linger *head;
+    struct linger *head, *tail; /* newest first */
     unsigned count;
 };
 
@@ -26,6 +26,7 @@ static void linger_free(struct linger *g) {
     if (g->prev) g->prev->next = g->next;
     else g->set->head = g->next;
     if (g->next) g->next->prev = g->prev;
+    else g->set->tail = g->prev;
     g->set->count--;
     loop_timer_stop(&g->timer);
     stream_free(g->stream);
@@ -63,10 +64,12 @@ void linger_close(struct linger_set *set, struct stream *s, const void *reply, s
         stream_free(s);
         return;
     }
+    if (set->count == LINGER_MAX) linger_free(set->tail);
     g->set = set;
     g->stream = s;
     g->next = set->head;
     if (set->head) set->head->prev = g;
+    else set->tail = g;
     set->head = g;
     set->count++;
     loop_timer_init(&g->timer, set->loop, on_timer, g);

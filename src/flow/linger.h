@@ -14,6 +14,9 @@
 
 #define LINGER_TIME 2000
 #define LINGER_BYTES (256 * 1024)
+/* Lingering streams of one set; for one more the oldest is cut off, so that a flood of refused clients cannot keep
+ * the descriptors. */
+#define LINGER_MAX 256
 
 struct linger_set; /* the lingering streams of one process, so that they can be counted and ended */
 

@@ -22,7 +22,8 @@ struct relay {
     struct way up, down;
     struct loop_timer idle;
     uint64_t active; /* when a byte moved last */
-    struct defer again, finish;
+    struct loop_timer again; /* goes on in the next turn of the loop, after everyone's I/O */
+    struct defer finish;
     struct relay_end end;
     bool over;
 };
@@ -43,12 +44,23 @@ static void finish(struct relay *r, enum err err, enum relay_side by) {
     stream_own(r->cfg.client, NULL, NULL);
     stream_own(r->cfg.far, NULL, NULL);
     loop_timer_stop(&r->idle);
-    defer_cancel(&r->again);
+    loop_timer_stop(&r->again);
     defer_post(loop_defer(r->cfg.loop), &r->finish);
 }
 
 static enum relay_side side_of(const struct relay *r, const struct stream *s) {
     return s == r->cfg.client ? RELAY_CLIENT : RELAY_FAR;
+}
+
+/* What a write that was refused means: the receiver takes no more, or it is dead and its DEAD event says so (what it
+ * sent before may still be on its way to the other side). Anything else fails the flow. Returns false then. */
+static bool refused(struct relay *r, struct way *w, long why) {
+    if (!w->to->err && why != ERR_UPSTREAM_STOPPED && why != ERR_CLIENT_GONE) {
+        finish(r, (enum err)why, RELAY_SELF);
+        return false;
+    }
+    set_state(r, w, WAY_STOPPED);
+    return true;
 }
 
 /* Moves what can be moved one way. Returns false when the relay is over. */
@@ -70,11 +82,7 @@ static bool move(struct relay *r, struct way *w) {
             return false;
         }
         long took = stream_write(w->to, p, n);
-        if (took < 0) {
-            /* this direction only: what the receiver sent before may still be on its way to the other side */
-            set_state(r, w, WAY_STOPPED);
-            return true;
-        }
+        if (took < 0) return refused(r, w, took);
         if (took == 0) return true;
         stream_consume(w->from, (size_t)took);
         w->bytes += (size_t)took;
@@ -82,26 +90,31 @@ static bool move(struct relay *r, struct way *w) {
         r->active = loop_now(r->cfg.loop);
         if ((size_t)took < n) return true;
         if (turn >= RELAY_TURN) {
-            defer_post(loop_defer(r->cfg.loop), &r->again);
+            loop_timer_set(&r->again, loop_now(r->cfg.loop));
             return true;
         }
     }
     return true;
 }
 
-/* Over in order when nothing more can come to the client and nothing more is taken from it. */
+/* Over when nothing more can come to the client and nothing more is taken from it: in order, unless a direction was
+ * cut off because its receiver died. */
 static void settle(struct relay *r) {
+    const struct way *cut = NULL;
     if (r->over || r->down.state == WAY_OPEN || r->up.state == WAY_OPEN) return;
-    finish(r, ERR_OK, r->end.by);
+    if (r->down.state == WAY_STOPPED && r->down.to->err) cut = &r->down;
+    if (r->up.state == WAY_STOPPED && r->up.to->err) cut = &r->up;
+    if (cut) finish(r, cut->to->err, side_of(r, cut->to));
+    else finish(r, ERR_OK, r->end.by);
 }
 
 static void pump(struct relay *r) {
     enum way_state up = r->up.state, down = r->down.state;
     if (!move(r, &r->up) || !move(r, &r->down)) return;
     if (up == WAY_OPEN && down == WAY_OPEN) {
-        /* the first direction that ended names who closed */
-        if (r->up.state == WAY_ENDED) r->end.by = RELAY_CLIENT;
-        else if (r->down.state == WAY_ENDED) r->end.by = RELAY_FAR;
+        /* the first direction that ended names who closed: its sender, or the receiver that takes no more */
+        if (r->up.state == WAY_ENDED || r->down.state == WAY_STOPPED) r->end.by = RELAY_CLIENT;
+        else if (r->down.state == WAY_ENDED || r->up.state == WAY_STOPPED) r->end.by = RELAY_FAR;
     }
     settle(r);
 }
@@ -146,7 +159,7 @@ static void close_streams(struct relay *r) {
 
 static void relay_release(struct relay *r) {
     loop_timer_stop(&r->idle);
-    defer_cancel(&r->again);
+    loop_timer_stop(&r->again);
     defer_cancel(&r->finish);
     close_streams(r);
     free(r);
@@ -181,14 +194,14 @@ struct relay *relay_start(const struct relay_config *c) {
     r->up = (struct way){.from = c->client, .to = c->far};
     r->down = (struct way){.from = c->far, .to = c->client};
     r->end.by = RELAY_SELF;
-    defer_init(&r->again, on_again, r);
     defer_init(&r->finish, on_finish, r);
+    loop_timer_init(&r->again, c->loop, on_again, r);
     loop_timer_init(&r->idle, c->loop, on_idle, r);
     r->active = loop_now(c->loop);
     if (c->idle_timeout) loop_timer_set(&r->idle, r->active + c->idle_timeout * LOOP_MS);
     stream_own(c->client, on_stream, r);
     stream_own(c->far, on_stream, r);
-    defer_post(loop_defer(c->loop), &r->again);
+    loop_timer_set(&r->again, r->active);
     return r;
 }
 

@@ -104,9 +104,11 @@ void listener_free(struct listener *l) {
     if (!l) return;
     sock_listen_free(l->sock);
     l->sock = NULL;
-    while (l->head) {
-        conn_free(l->head);
-        l->connections--;
+    while (l->head) { /* each with its record */
+        struct conn *c = l->head;
+        stream_reset(c->stream, ERR_SHUTDOWN); /* nothing lingers */
+        conn_refuse(c, NULL, "-", NULL, ERR_SHUTDOWN, 0, "");
+        conn_free(c);
     }
     l->closing = true;
     listener_release(l);
@@ -240,7 +242,7 @@ static void conn_read(struct conn *c) {
         int r = stream_peek(c->stream, &p, &n);
         if (r == STREAM_NONE) return;
         if (r == STREAM_BYTES) r = fill(c, p, n);
-        else r = ERR_CLIENT_GONE;
+        else if (r == STREAM_EOF) r = ERR_CLIENT_GONE;
         if (r < 0) {
             conn_refuse(c, NULL, "-", NULL, r, 0, "before its request was complete");
             break;

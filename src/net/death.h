@@ -1,9 +1,9 @@
 /* death.h - tells of the reset of a socket that nobody reads or writes now.
  *
- * A loop reports descriptors as readable or writable, and one whose owner is paused must be watched for neither, or it
- * would report without end. Such sockets join one epoll set that asks for errors only, by edges; the set itself is
- * watched by the loop. It exists while it has members. Process-wide, for one loop at a time: while it serves one, sockets
- * of another are not watched and their resets are noticed at the next operation.
+ * A loop reports descriptors as readable or writable, and one whose owner is paused must be watched for neither,
+ * or it would report without end. Such sockets join one epoll set that asks for errors only, by edges; the set
+ * itself is watched by the loop. It exists while it has members. Process-wide, for one loop at a time: while it
+ * serves one, sockets of another are not watched and their resets are noticed at the next operation.
  */
 #ifndef ADIT_NET_DEATH_H
 #define ADIT_NET_DEATH_H

@@ -19,7 +19,7 @@ struct listener_sock {
     struct log_limit warned;
     void (*accepted)(struct stream *s, const struct addr *remote, void *arg);
     void *arg;
-    bool *gone; /* set while accepting: becomes true when a callback frees the listener */
+    bool inside, freed; /* while callbacks are made, sock_listen_free leaves the memory to on_readable */
     int fd;
 };
 
@@ -84,11 +84,10 @@ static bool accept_one(struct listener_sock *ls) {
 static void on_readable(unsigned events, void *arg) {
     (void)events;
     struct listener_sock *ls = arg;
-    bool gone = false;
-    ls->gone = &gone;
-    for (int i = 0; i < ACCEPT_BATCH && accept_one(ls); i++)
-        if (gone) return;
-    ls->gone = NULL;
+    ls->inside = true;
+    for (int i = 0; i < ACCEPT_BATCH && !ls->freed && accept_one(ls); i++) continue;
+    ls->inside = false;
+    if (ls->freed) free(ls);
 }
 
 /* 0 or an errno. */
@@ -125,9 +124,9 @@ void sock_listen_addr(const struct listener_sock *ls, struct addr *a) { sock_nam
 
 void sock_listen_free(struct listener_sock *ls) {
     if (!ls) return;
-    if (ls->gone) *ls->gone = true;
     loop_io_set(&ls->io, ls->fd, 0);
     loop_timer_stop(&ls->pause);
     close(ls->fd);
-    free(ls);
+    ls->freed = true;
+    if (!ls->inside) free(ls);
 }

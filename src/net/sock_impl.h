@@ -1,7 +1,8 @@
 /* sock_impl.h - what the files behind sock.h share: read buffers, and small socket calls.
  *
- * Private to src/net. Buffers of SOCK_READ_MAX bytes are handed out and taken back; up to SOCK_SPARE_MAX of them are
- * kept for reuse, so that a busy process does not go to the allocator for each read. Process-wide, single-threaded.
+ * Private to src/net. Buffers of SOCK_READ_MAX bytes are handed out and taken back; up to SOCK_SPARE_MAX of them
+ * are kept for reuse, so that a busy process does not go to the allocator for each read. Process-wide,
+ * single-threaded.
  */
 #ifndef ADIT_NET_SOCK_IMPL_H
 #define ADIT_NET_SOCK_IMPL_H

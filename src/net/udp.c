@@ -32,7 +32,7 @@ struct udp {
     bool gso;           /* the kernel cuts what is sent */
     bool coalesced;     /* the last read brought several datagrams in one message */
     bool full;          /* a send met a full socket: `writable` is due */
-    bool *gone;         /* set while delivering: becomes true when a callback frees the udp */
+    bool inside, freed; /* while callbacks are made from on_io, udp_free leaves the memory to it */
 };
 
 union udp_control {
@@ -133,8 +133,8 @@ static void read_control(struct msghdr *m, uint8_t *ecn, size_t *segment) {
     }
 }
 
-/* Hands over what one message brought; returns the number of datagrams. Stops when the udp was freed (*gone). */
-static unsigned deliver(struct udp *u, struct mmsghdr *m, const uint8_t *p, const bool *gone) {
+/* Hands over what one message brought; returns the number of datagrams. Stops when the udp was freed. */
+static unsigned deliver(struct udp *u, struct mmsghdr *m, const uint8_t *p) {
     struct addr from = u->remote;
     struct msghdr *h = &m->msg_hdr;
     if (h->msg_flags & MSG_TRUNC) return 0;
@@ -151,7 +151,7 @@ static unsigned deliver(struct udp *u, struct mmsghdr *m, const uint8_t *p, cons
         count++;
         p += n;
         left -= n;
-    } while (left && !*gone);
+    } while (left && !u->freed);
     return count;
 }
 
@@ -163,7 +163,7 @@ static void discard(struct udp *u) {
 }
 
 /* Returns how many datagrams were handed over. */
-static unsigned receive_all(struct udp *u, struct udp_batch *b, const bool *gone) {
+static unsigned receive_all(struct udp *u, struct udp_batch *b) {
     unsigned count = 0;
     for (int calls = 0; calls < UDP_BATCH && count < UDP_BATCH; calls++) {
         /* A coalesced message may hold as many datagrams as a whole batch. */
@@ -176,24 +176,24 @@ static unsigned receive_all(struct udp *u, struct udp_batch *b, const bool *gone
             continue;
         }
         for (int i = 0; i < got; i++) {
-            count += deliver(u, &b->msg[i], b->buf[i], gone);
-            if (*gone) return count;
+            count += deliver(u, &b->msg[i], b->buf[i]);
+            if (u->freed) return count;
         }
         if ((unsigned)got < want) break;
     }
     return count;
 }
 
-static void on_readable(struct udp *u, const bool *gone) {
+static void on_readable(struct udp *u) {
     struct udp_batch b;
     batch_open(&b);
     if (!b.n) {
         discard(u);
         return;
     }
-    unsigned count = receive_all(u, &b, gone);
+    unsigned count = receive_all(u, &b);
     batch_close(&b);
-    if (!*gone && count && u->cb.batch_end) u->cb.batch_end(u, u->cb.arg);
+    if (!u->freed && count && u->cb.batch_end) u->cb.batch_end(u, u->cb.arg);
 }
 
 /* --- sending --- */
@@ -340,15 +340,15 @@ size_t udp_send(struct udp *u, const struct addr *to, uint8_t ecn, const uint8_t
 
 static void on_io(unsigned events, void *arg) {
     struct udp *u = arg;
-    bool gone = false;
-    u->gone = &gone;
+    u->inside = true;
     if ((events & LOOP_WRITE) && u->full) {
         u->full = false;
         loop_io_set(&u->io, u->fd, LOOP_READ);
         if (u->cb.writable) u->cb.writable(u, u->cb.arg);
     }
-    if (!gone && (events & LOOP_READ)) on_readable(u, &gone);
-    if (!gone) u->gone = NULL;
+    if (!u->freed && (events & LOOP_READ)) on_readable(u);
+    u->inside = false;
+    if (u->freed) free(u);
 }
 
 static void set_options(struct udp *u) {
@@ -408,11 +408,11 @@ struct udp *udp_open(struct loop *l, const struct addr *bind_to, const struct ad
 
 void udp_free(struct udp *u) {
     if (!u) return;
-    if (u->gone) *u->gone = true;
     defer_cancel(&u->report);
     loop_io_set(&u->io, u->fd, 0);
     close(u->fd);
-    free(u);
+    u->freed = true;
+    if (!u->inside) free(u);
 }
 
 void udp_local(const struct udp *u, struct addr *a) { sock_name(u->fd, false, a); }

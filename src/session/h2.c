@@ -157,7 +157,7 @@ static void feed(struct h2 *h, const uint8_t *p, size_t n) {
     } else if (rv == NGHTTP2_ERR_NOMEM) {
         fail(h, ERR_NO_MEMORY, "out of memory");
     } else if (rv < 0) {
-        fail(h, ERR_UPSTREAM_PROTOCOL, "%s", nghttp2_strerror((int)rv));
+        fail_politely(h, NGHTTP2_PROTOCOL_ERROR, ERR_UPSTREAM_PROTOCOL, nghttp2_strerror((int)rv));
     } else if (h->complaint) {
         /* nghttp2 may have ended the session: only its GOAWAY tells. */
         check(h, make_frames(h, H2_OUT_CONTROL, true));

@@ -91,6 +91,8 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void 
     struct h2 *h = arg;
     (void)ng;
     if (hd->type == NGHTTP2_DATA && (hd->length || (hd->flags & NGHTTP2_FLAG_END_STREAM))) return 0;
+    /* Nobody can have asked for one: our SETTINGS precede every request. */
+    if (hd->type == NGHTTP2_PUSH_PROMISE) return doom(h, NGHTTP2_PROTOCOL_ERROR, "PUSH_PROMISE though push is off");
     if (hd->type == NGHTTP2_HEADERS) h->block = h->parts = 0;
     if (hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_CONTINUATION) {
         h->block += hd->length;

@@ -109,8 +109,7 @@ struct h2 {
     unsigned live;     /* streams that nghttp2 knows */
     size_t withheld;   /* connection credit that waits for the budget */
     uint64_t next_due; /* no stream is due before this */
-    uint64_t next_cancel;
-    bool cancels;      /* some stream is cancelling */
+    uint64_t last_cancel; /* the turn of the last request cancelled before its answer */
 
     uint32_t cost[H2_COSTS];
     uint64_t cost_since;

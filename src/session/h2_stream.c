@@ -256,7 +256,12 @@ void h2_stream_received(struct h2_stream *t, const uint8_t *p, size_t n) {
         h2_unread_more(h, kept);
         stream_notify(&t->ss.st, STREAM_IN);
     }
-    if (kept < n) h2_stream_die(t, ERR_NO_MEMORY, NGHTTP2_INTERNAL_ERROR);
+    if (kept == n) return;
+    /* nghttp2 shows bytes beyond the window, too. */
+    if (buf_room(&t->in))
+        h2_stream_die(t, ERR_NO_MEMORY, NGHTTP2_INTERNAL_ERROR);
+    else
+        h2_stream_die(t, ERR_UPSTREAM_PROTOCOL, NGHTTP2_FLOW_CONTROL_ERROR);
 }
 
 void h2_stream_ended(struct h2_stream *t) {
@@ -417,17 +422,17 @@ static void give_up(struct h2_stream *t, uint32_t code) {
 void h2_streams_due(struct h2 *h) {
     uint64_t burst = H2_CANCEL_BURST * H2_CANCEL_EVERY;
     struct h2_stream *next;
-    if (h->next_cancel + burst < h->now) h->next_cancel = h->now - burst;
+    if (h->last_cancel + burst < h->now) h->last_cancel = h->now - burst;
     h->next_due = H2_NEVER;
     for (struct h2_stream *t = h->streams; t; t = next) {
         next = t->next;
         if (t->due == H2_NEVER) continue;
-        if (t->cancelling && h->next_cancel >= h->now) t->due = h->next_cancel + 1;
+        if (t->cancelling) t->due = h->last_cancel + H2_CANCEL_EVERY;
         if (t->due > h->now) {
             h2_due(h, t->due);
             continue;
         }
-        if (t->cancelling) h->next_cancel += H2_CANCEL_EVERY;
+        if (t->cancelling) h->last_cancel += H2_CANCEL_EVERY;
         cut(t, NGHTTP2_CANCEL);
         if (t->orphan) destroy(t);
     }

@@ -61,11 +61,20 @@ static uint32_t jitter(struct policy *p, uint32_t ms) {
     return ms - (uint32_t)((uint64_t)ms * (p->random % 200) / 1000);
 }
 
+/* One step of growth, never beyond max. */
+static uint32_t grow(uint32_t ms, unsigned tenths, uint32_t max) {
+    uint64_t next = (uint64_t)ms * tenths / 10;
+    return next > max ? max : (uint32_t)next;
+}
+
+static enum transport other_than(enum transport t) { return t == TRANSPORT_H2 ? TRANSPORT_H3 : TRANSPORT_H2; }
+
 static void start(struct policy *p, enum transport t, struct policy_actions *a) {
+    if (t == TRANSPORT_H2) p->h2_at = NEVER;
     if (p->way[t] != WAY_IDLE) return;
     p->way[t] = WAY_STARTING;
+    p->tried[t] = true;
     a->start[t] = true;
-    if (t == TRANSPORT_H2) p->h2_at = NEVER;
 }
 
 static void cancel(struct policy *p, enum transport t, struct policy_actions *a) {
@@ -86,15 +95,16 @@ static void retire(struct policy *p, enum transport t, struct policy_actions *a)
 static void hold_down(struct policy *p, uint64_t now) {
     if (p->cfg.choice != TRANSPORT_AUTO) return;
     p->held_until = now + p->hold_down * MS;
-    uint64_t next = (uint64_t)p->hold_down * 2;
-    p->hold_down = next > p->cfg.hold_down_max ? p->cfg.hold_down_max : (uint32_t)next;
+    p->hold_down = grow(p->hold_down, 20, p->cfg.hold_down_max);
 }
 
 static bool held(const struct policy *p, uint64_t now) { return p->held_until > now; }
 
+/* Begins a round of attempts; each transport gets at most one in it. */
 static void connect_now(struct policy *p, uint64_t now, struct policy_actions *a) {
     set_state(p, POLICY_CONNECTING, now);
     p->retry_at = NEVER;
+    for (int t = 0; t < TRANSPORT_COUNT; t++) p->tried[t] = p->way[t] == WAY_STARTING;
     if (allowed(p, TRANSPORT_H3) && !held(p, now)) {
         start(p, TRANSPORT_H3, a);
         if (allowed(p, TRANSPORT_H2) && p->way[TRANSPORT_H2] == WAY_IDLE)
@@ -106,13 +116,12 @@ static void connect_now(struct policy *p, uint64_t now, struct policy_actions *a
 
 static void wait_for_retry(struct policy *p, uint64_t now) {
     p->retry_at = now + jitter(p, p->backoff) * MS;
-    uint64_t next = (uint64_t)p->backoff * 13 / 10;
-    p->backoff = next > p->cfg.backoff_max ? p->cfg.backoff_max : (uint32_t)next;
+    p->backoff = grow(p->backoff, 13, p->cfg.backoff_max);
     p->h2_at = NEVER;
     set_state(p, POLICY_WAITING, now);
 }
 
-/* Every attempt and session but `except` is given up. */
+/* Every attempt and session is given up. */
 static void drop_all(struct policy *p, struct policy_actions *a) {
     for (int t = 0; t < TRANSPORT_COUNT; t++) {
         cancel(p, t, a);
@@ -123,7 +132,7 @@ static void drop_all(struct policy *p, struct policy_actions *a) {
 }
 
 static void use_transport(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
-    enum transport other = t == TRANSPORT_H2 ? TRANSPORT_H3 : TRANSPORT_H2;
+    enum transport other = other_than(t);
     if (p->way[other] == WAY_STARTING && other == TRANSPORT_H3) {
         hold_down(p, now);
         p->reason = ERR_UPSTREAM_TIMEOUT;
@@ -133,10 +142,8 @@ static void use_transport(struct policy *p, enum transport t, uint64_t now, stru
     p->way[t] = WAY_UP;
     p->use = (int)t;
     p->h2_at = p->retry_at = NEVER;
-    if (t == TRANSPORT_H3) {
-        p->held_until = 0;
-        p->reason = ERR_OK;
-    }
+    if (t == TRANSPORT_H3) p->held_until = 0;
+    if (t == TRANSPORT_H3 || p->cfg.choice == TRANSPORT_ONLY_H2) p->reason = ERR_OK;
     set_state(p, POLICY_UP, now);
     p->since = now; /* also when UP only changed its transport */
 }
@@ -149,23 +156,32 @@ static void on_up(struct policy *p, enum transport t, uint64_t now, struct polic
         use_transport(p, t, now, a);
 }
 
-static void on_failed(struct policy *p, enum transport t, enum err err, uint64_t now, struct policy_actions *a) {
-    bool probe = p->state == POLICY_UP && p->use != (int)t;
+/* A probe or a session on probation came to nothing; the session in use stays. Always held down: else the next probe
+ * would be due at once. */
+static void probe_failed(struct policy *p, enum transport t, enum err err, uint64_t now) {
     p->way[t] = WAY_IDLE;
     p->reason = err;
     if (t == TRANSPORT_H3) hold_down(p, now);
-    if (probe || p->state == POLICY_STOPPED || p->state == POLICY_REJECTED) return;
-    if (is_verdict(err)) {
+}
+
+static void on_failed(struct policy *p, enum transport t, enum err err, uint64_t now, struct policy_actions *a) {
+    enum transport other = other_than(t);
+    if (p->state == POLICY_UP) {
+        probe_failed(p, t, err, now);
+        return;
+    }
+    p->way[t] = WAY_IDLE;
+    p->reason = err;
+    if (is_verdict(err)) { /* no hold-down: that would hand the next round to the other transport */
         drop_all(p, a);
         a->fail_pending = true;
         wait_for_retry(p, now);
         return;
     }
-    if (t == TRANSPORT_H3 && allowed(p, TRANSPORT_H2)) {
-        start(p, TRANSPORT_H2, a);
-        return;
-    }
-    if (p->way[TRANSPORT_H2] == WAY_IDLE && p->way[TRANSPORT_H3] == WAY_IDLE) wait_for_retry(p, now);
+    if (t == TRANSPORT_H3) hold_down(p, now);
+    /* at once; also HTTP/3 that is held down, for HTTP/2 may be what the network drops */
+    if (allowed(p, other) && !p->tried[other]) start(p, other, a);
+    if (p->way[other] == WAY_IDLE) wait_for_retry(p, now);
 }
 
 /* A session that lasted proves its way: the next trouble is a new one. */
@@ -193,7 +209,7 @@ static void replace(struct policy *p, uint64_t now, struct policy_actions *a) {
     if (promote(p, now, a)) return;
     if (stable || p->backoff == p->cfg.backoff_first || p->way[TRANSPORT_H3] == WAY_STARTING) {
         /* the first loss costs no waiting, the next ones of an unstable upstream do */
-        if (!stable) p->backoff = p->backoff * 13 / 10;
+        if (!stable) p->backoff = grow(p->backoff, 13, p->cfg.backoff_max);
         connect_now(p, now, a);
     } else {
         wait_for_retry(p, now);
@@ -201,42 +217,55 @@ static void replace(struct policy *p, uint64_t now, struct policy_actions *a) {
 }
 
 static void on_down(struct policy *p, const struct policy_event *e, uint64_t now, struct policy_actions *a) {
-    enum policy_way was = p->way[e->t];
-    p->way[e->t] = WAY_IDLE;
-    if (was == WAY_PROBATION) {
-        p->reason = e->err;
-        if (e->t == TRANSPORT_H3) hold_down(p, now);
+    if (p->way[e->t] == WAY_PROBATION) {
+        probe_failed(p, e->t, e->err, now);
         return;
     }
-    if (was != WAY_UP) return;
+    if (p->way[e->t] != WAY_UP) return;
+    p->way[e->t] = WAY_IDLE;
     p->reason = e->err;
     p->use = -1;
     bool orderly = e->err == ERR_OK || e->err == ERR_UPSTREAM_CLOSED || e->err == ERR_UPSTREAM_TIMEOUT;
     if (e->unused && orderly && p->way[TRANSPORT_H2] == WAY_IDLE && p->way[TRANSPORT_H3] == WAY_IDLE) {
+        was_stable(p, now);
         set_state(p, POLICY_PARKED, now);
         return;
     }
     replace(p, now, a);
 }
 
+/* Gives up what is beside the session in use. */
+static void drop_probe(struct policy *p, enum transport t, enum err err, uint64_t now, struct policy_actions *a) {
+    cancel(p, t, a);
+    probe_failed(p, t, err, now);
+}
+
 static void on_silent(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
-    if (p->way[t] == WAY_PROBATION) {
-        cancel(p, t, a);
-        if (t == TRANSPORT_H3) hold_down(p, now);
-        return;
-    }
+    if (p->way[t] == WAY_PROBATION) drop_probe(p, t, ERR_UPSTREAM_TIMEOUT, now, a);
     if (p->way[t] != WAY_UP) return;
     p->reason = ERR_UPSTREAM_TIMEOUT;
     was_stable(p, now);
     retire(p, t, a);
     if (t == TRANSPORT_H3) hold_down(p, now);
     /* at once, whatever the back-off: flows are waiting for this */
-    p->use = -1;
     if (!promote(p, now, a)) connect_now(p, now, a);
+}
+
+static void on_drain(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
+    if (p->way[t] == WAY_PROBATION) drop_probe(p, t, ERR_UPSTREAM_CLOSED, now, a);
+    if (p->way[t] != WAY_UP) return;
+    p->reason = ERR_UPSTREAM_CLOSED;
+    retire(p, t, a);
+    replace(p, now, a);
 }
 
 static void on_auth(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
     if (p->way[t] == WAY_IDLE) return;
+    if (p->state == POLICY_UP && p->use != (int)t) {
+        /* the same credentials serve the session in use: endpoints refuse one session too many in these words */
+        drop_probe(p, t, ERR_UPSTREAM_AUTH, now, a);
+        return;
+    }
     p->reason = ERR_UPSTREAM_AUTH;
     drop_all(p, a);
     a->fail_pending = true;
@@ -295,17 +324,12 @@ struct policy_actions policy_event(struct policy *p, const struct policy_event *
     case POLICY_T_UP: on_up(p, t, now, &a); break;
     case POLICY_T_CHECKED: on_checked(p, t, now, &a); break;
     case POLICY_T_FAILED:
+    case POLICY_T_DOWN:
         if (p->way[t] == WAY_STARTING) on_failed(p, t, e->err, now, &a);
+        else on_down(p, e, now, &a);
         break;
-    case POLICY_T_DOWN: on_down(p, e, now, &a); break;
     case POLICY_T_SILENT: on_silent(p, t, now, &a); break;
-    case POLICY_T_DRAIN:
-        if (p->way[t] == WAY_PROBATION) cancel(p, t, &a);
-        if (p->way[t] == WAY_UP) {
-            retire(p, t, &a);
-            replace(p, now, &a);
-        }
-        break;
+    case POLICY_T_DRAIN: on_drain(p, t, now, &a); break;
     case POLICY_T_AUTH: on_auth(p, t, now, &a); break;
     }
     return a;

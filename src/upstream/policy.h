@@ -2,8 +2,9 @@
  *
  * The pool feeds events with `now` and carries out the returned actions. "auto" starts HTTP/3 at once and HTTP/2 after
  * fallback_delay, or as soon as HTTP/3 fails; the first established session wins. HTTP/3 that failed, lost the race or
- * went silent is held down for a growing time (HTTP/2 then starts at once), probed in the background, and taken back
- * when its health check passed. A refused certificate or refused credentials never start the other transport.
+ * went silent is held down for a growing time: HTTP/2 goes first then, HTTP/3 only when that failed, and beside a session
+ * in use HTTP/3 is probed when the time is over and taken back when its health check passed. Whatever becomes of a probe
+ * does not touch the session in use. A refused certificate or refused credentials never start the other transport.
  *
  * Invariants (tested, fuzzed): never two starts of one transport without its end between them; CONNECTING has an attempt
  * under way, WAITING and REJECTED an armed deadline, UP on a fallback an armed probe or a running one; back-off and
@@ -34,7 +35,7 @@ enum policy_state {
 const char *policy_state_word(enum policy_state s);
 
 enum policy_event_kind {
-    POLICY_START,    /* begin (also: configuration changed) */
+    POLICY_START,    /* begin; nothing unless stopped */
     POLICY_STOP,     /* cancel and retire everything */
     POLICY_DEMAND,   /* a flow wants a session */
     POLICY_KICK,     /* the network changed: forget back-off and hold-down */
@@ -83,6 +84,7 @@ struct policy {
     struct policy_config cfg;
     enum policy_state state;
     enum policy_way way[TRANSPORT_COUNT];
+    bool tried[TRANSPORT_COUNT]; /* in this round of CONNECTING */
     int use;               /* enum transport, or -1 */
     enum err reason;       /* why it is not up, or why it is not on HTTP/3 */
     uint64_t since;        /* when the state was entered */

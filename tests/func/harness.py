@@ -18,6 +18,7 @@ ADIT_TEST_ONLY=WORD runs only the cases with WORD in their name.
 import itertools
 import json
 import os
+import random
 import re
 import select
 import shutil
@@ -357,12 +358,13 @@ class Test:
         return network
 
     def free_port(self, udp=True):
-        """A loopback port that nobody has, for TCP and UDP."""
+        """A loopback port that nobody has, for TCP and UDP; below those that the system gives to clients, so that none
+        of them takes it before it is used."""
         for _ in range(100):
+            port = random.SystemRandom().randrange(10000, 32768)
             with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
-                tcp.bind(("127.0.0.1", 0))
-                port = tcp.getsockname()[1]
                 try:
+                    tcp.bind(("127.0.0.1", port))
                     if udp:
                         datagram.bind(("127.0.0.1", port))
                     return port
@@ -379,7 +381,7 @@ class Test:
             argv = [sys.executable, os.path.join(INTEROP, "pyendpoint.py")]
         else:
             argv = [program("ENDPOINT", "tests/endpoint/adit-endpoint")]
-        argv += ["--listen", f"127.0.0.1:{port}", "--cert", cert, "--key", key, "--user", f"{user}:{password}"]
+        argv += ["--listen", f"127.0.0.1:{port or self.free_port()}", "--cert", cert, "--key", key, "--user", f"{user}:{password}"]
         for fault in faults:
             argv += ["--fault", fault]
         return Endpoint(self, kind, argv + list(arguments), cert, key, user, password)

@@ -249,6 +249,9 @@ class ServerH3(ServerSession, H3Session):
             stream.feed_dead(StreamReset(code, "stopped"))
 
     def on_down(self, code, reason):
+        # Whoever closed with it: an error of RFC 9114 or RFC 9204.
+        if 0x101 <= code <= 0x110 or 0x200 <= code <= 0x202:
+            self.log("protocol-error", proto="h3", what=f"code={code:#x} {reason}")
         self.session_down(f"code={code:#x} {reason}")
 
     def punish(self):

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-void tls_pair_init(struct tls_pair *p, struct creds *client, struct creds *server, bool allow_no_alpn, bool no_alpn) {
+void tls_pair_init(struct tls_pair *p, struct creds *client, struct creds *server, bool allow_no_alpn,
+                   bool no_alpn) {
     *p = (struct tls_pair){0};
     if (tls_new(&p->client, client, false, allow_no_alpn, &p->to_server) < 0) abort();
     if (tls_new(&p->server, server, true, no_alpn, &p->to_client) < 0) abort();

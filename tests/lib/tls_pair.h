@@ -1,7 +1,7 @@
 /* tls_pair.h - the two ends of a TLS connection in memory, for the tests of creds and tls.
  *
- * Bytes pass at once and in pieces of any size. The session of either end may be changed through tls_session() before
- * tls_pair_shake(), to play peers that adit itself would not be.
+ * Bytes pass at once and in pieces of any size. The session of either end may be changed through tls_session()
+ * before tls_pair_shake(), to play peers that adit itself would not be.
  */
 #ifndef ADIT_TESTS_LIB_TLS_PAIR_H
 #define ADIT_TESTS_LIB_TLS_PAIR_H
@@ -20,7 +20,8 @@ struct tls_pair {
 };
 
 /* Not owned: creds. no_alpn: the server negotiates none. */
-void tls_pair_init(struct tls_pair *p, struct creds *client, struct creds *server, bool allow_no_alpn, bool no_alpn);
+void tls_pair_init(struct tls_pair *p, struct creds *client, struct creds *server, bool allow_no_alpn,
+                   bool no_alpn);
 void tls_pair_free(struct tls_pair *p);
 /* Passes bytes and reads until nothing moves. */
 void tls_pair_pump(struct tls_pair *p);

@@ -113,8 +113,8 @@ static void names(void **state) {
     struct attempt a = {.trust = w->root_pem, .chain = cert, .key = key};
     const char *good[] = {HOST, "PROXY.Example", HOST ".", "one.wild.example", "127.0.0.1", "2001:db8::1",
                           "2001:DB8:0::1"};
-    const char *bad[] = {"other.example", "sub." HOST, "wild.example", "a.b.wild.example", "127.0.0.2", "2001:db8::2",
-                         "common.example", "proxy.example.evil.example", "proxyxexample"};
+    const char *bad[] = {"other.example", "sub." HOST, "wild.example", "a.b.wild.example", "127.0.0.2",
+                         "2001:db8::2", "common.example", "proxy.example.evil.example", "proxyxexample"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         a.host = good[i];
         accepted(a);
@@ -133,7 +133,8 @@ static void an_ip_in_a_dns_name_is_no_ip(void **state) {
     char *cert, *key;
     struct testca_spec spec = {.names = {"127.0.0.1"}, .cn = "127.0.0.1"};
     testca_issue(w->root, &spec, &cert, &key);
-    refused((struct attempt){.host = "127.0.0.1", .trust = w->root_pem, .chain = cert, .key = key}, "name mismatch");
+    refused((struct attempt){.host = "127.0.0.1", .trust = w->root_pem, .chain = cert, .key = key},
+            "name mismatch");
     free(cert);
     free(key);
 }
@@ -190,11 +191,13 @@ static void dates(void **state) {
     struct testca_spec early = {.names = {HOST}, .from = 300 * TESTCA_DAY, .until = 400 * TESTCA_DAY};
     testca_issue(w->root, &expired, &cert, &key);
     refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key}, "the certificate expired on 2");
-    refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key}, " UTC: is the clock right? It says 2");
+    refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key},
+            " UTC: is the clock right? It says 2");
     free(cert);
     free(key);
     testca_issue(w->root, &early, &cert, &key);
-    refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key}, "the certificate is not valid before 2");
+    refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key},
+            "the certificate is not valid before 2");
     refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key}, "is the clock right?");
     free(cert);
     free(key);
@@ -229,8 +232,8 @@ static void chains(void **state) {
     accepted((struct attempt){.trust = both, .chain = chain, .key = key});
     free(both);
     refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key},
-            "chain incomplete: 1 certificate was sent, the issuer CN=Test Issuer is neither among them nor among the "
-            "configured certificates");
+            "chain incomplete: 1 certificate was sent, the issuer CN=Test Issuer is neither among them nor "
+            "among the configured certificates");
     refused((struct attempt){.trust = w->other_pem, .chain = chain, .key = key},
             "chain incomplete: 2 certificates were sent, the issuer CN=Test Root is neither");
     free(chain);
@@ -514,7 +517,8 @@ static void unusable_trust(void **state) {
     unusable(&c, "no certificate in PEM form");
     c.trust_pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     unusable(&c, "certificate 1 of the trusted ones cannot be read");
-    c.trust_pem = text = testca_join(w->root_pem, "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", NULL);
+    const char *broken = "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
+    c.trust_pem = text = testca_join(w->root_pem, broken, NULL);
     unusable(&c, "certificate 2 of the trusted ones cannot be read");
     free(text);
     c.trust_pem = text = testca_join(w->root_pem, "rest", NULL);
@@ -543,7 +547,8 @@ static void unusable_others(void **state) {
     testca_issue(w->root, &(struct testca_spec){.names = {HOST}}, &cert2, &key2);
     unusable(&(struct creds_config){.trust_pem = w->root_pem}, "without a host name");
     unusable(&(struct creds_config){.hostname = "", .trust_pem = w->root_pem}, "without a host name");
-    unusable(&(struct creds_config){.hostname = HOST, .trust_pem = w->root_pem, .random_len = 33}, "client_random");
+    unusable(&(struct creds_config){.hostname = HOST, .trust_pem = w->root_pem, .random_len = 33},
+             "client_random");
     unusable(&(struct creds_config){.server = true}, "needs a certificate");
     unusable(&(struct creds_config){.server = true, .certificate_pem = cert}, "must be given together");
     unusable(&(struct creds_config){.server = true, .certificate_pem = cert, .key_pem = key2}, "not usable");

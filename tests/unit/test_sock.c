@@ -112,8 +112,8 @@ static int suite_pair(void *env, struct stream **a, struct stream **b) {
     return *a && *b ? 0 : ERR_NO_MEMORY;
 }
 
-/* Whether the kernel still has something to do by itself: an answer to wait for, or a segment that it holds back until
- * its timer says that the small window left must do. */
+/* Whether the kernel still has something to do by itself: an answer to wait for, or a segment that it holds back
+ * until its timer says that the small window left must do. */
 static bool under_way(int fd) {
     struct tcp_info i = {0};
     socklen_t len = sizeof i;

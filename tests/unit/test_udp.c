@@ -14,8 +14,8 @@
 
 /* --- the kernel, with faults --- */
 
-/* While set, a call of sendmmsg yields the next of these: -errno, a number of messages that it lets through at most,
- * or 0 for an ordinary call. */
+/* While set, a call of sendmmsg yields the next of these: -errno, a number of messages that it lets through at
+ * most, or 0 for an ordinary call. */
 static struct {
     const int *steps;
     size_t n, at;
@@ -299,6 +299,19 @@ static void test_train_without_gso(void **state) {
     }
 }
 
+static void test_stop_gso(void **state) {
+    (void)state;
+    struct addr any = ip("127.0.0.1", 0);
+    struct end *s = open_end(&any, NULL), *c = open_end(NULL, &s->local);
+    udp_stop_gso(c->u);
+    /* Three calls for 101 messages, of which the second one takes but 36: none of them carried two datagrams. */
+    FAULTS(64, 36);
+    check_train(c, s);
+    assert_int_equal(fault.calls, 3);
+    close_end(c);
+    close_end(s);
+}
+
 /* A segment above the MTU is lost, and is no reason to give up joining. */
 static void test_too_long_is_lost(void **state) {
     (void)state;
@@ -480,6 +493,7 @@ int main(void) {
         T(test_connected_hears_peer_only),
         T(test_train),
         T(test_train_without_gso),
+        T(test_stop_gso),
         T(test_too_long_is_lost),
         T(test_largest_segments),
         T(test_blocked),
