@@ -231,6 +231,14 @@ static void h2_sent(struct session *s, size_t n, uint64_t now) {
 
 /* ---- flow control ---- */
 
+static void log_congestion(struct h2 *h) {
+    struct session_holders most = {0};
+    unsigned suppressed;
+    if (!log_limit_pass(&h->congestion, h->now, &suppressed)) return;
+    for (const struct h2_stream *t = h->streams; t; t = t->next) session_holders_add(&most, &t->ss, t->in.len);
+    session_log_congestion(&h->s, &most, h->live, suppressed);
+}
+
 /* Up to the budget credit goes back as bytes arrive, so that one stuck reader does not stop the others. Past it,
  * credit goes back as bytes are consumed, whoever consumes them. */
 void h2_unread_more(struct h2 *h, size_t n) {
@@ -239,10 +247,7 @@ void h2_unread_more(struct h2 *h, size_t n) {
         nghttp2_session_consume_connection(h->ng, n);
         return;
     }
-    unsigned suppressed;
-    if (!h->withheld && log_limit_pass(&h->congestion, h->now, &suppressed))
-        log_warn("session", "budget used up kind=h2 unread=%zu streams=%u suppressed=%u", h->s.unread, h->live,
-                 suppressed);
+    if (!h->withheld) log_congestion(h);
     h->withheld += n;
 }
 

@@ -8,16 +8,12 @@ static struct h3 *h3_of(struct session *s) { return (struct h3 *)s; }
 
 /* ---- connection credit ---- */
 
-/* Says which stream holds most, as nobody else can. */
 static void log_congestion(struct h3 *h) {
-    const struct h3_stream *most = NULL;
+    struct session_holders most = {0};
     unsigned suppressed;
-    for (struct h3_stream *t = h->streams; t; t = t->next)
-        if (!most || t->in.len > most->in.len) most = t;
-    if (most && log_limit_pass(&h->congestion, h->s.last_rx, &suppressed)) {
-        log_warn("session", "unread bytes are over the budget kind=h3 unread=%zu budget=%zu stream=%lld holds=%zu",
-                 h->s.unread, h->s.cfg.budget, (long long)most->id, most->in.len);
-    }
+    if (!log_limit_pass(&h->congestion, h->s.last_rx, &suppressed)) return;
+    for (const struct h3_stream *t = h->streams; t; t = t->next) session_holders_add(&most, &t->ss, t->in.len);
+    session_log_congestion(&h->s, &most, h->live, suppressed);
 }
 
 void h3_unread_more(struct h3 *h, size_t n) {

@@ -72,7 +72,11 @@ struct stream *session_open(struct session *s, const struct header *head, size_t
         *err = ERR_UPSTREAM_CLOSED;
         return NULL;
     }
-    return s->ops->open(s, head, n, fin, now, err);
+    struct stream *st = s->ops->open(s, head, n, fin, now, err);
+    for (size_t i = 0; st && i < n; i++)
+        if (head[i].name_len == 10 && memcmp(head[i].name, ":authority", 10) == 0)
+            ((struct session_stream *)st)->authority = strndup(head[i].value, head[i].value_len);
+    return st;
 }
 
 unsigned session_capacity(const struct session *s) { return s->state == SESSION_UP ? s->ops->capacity(s) : 0; }
@@ -262,6 +266,36 @@ void session_stream_fini(struct session_stream *ss) {
     defer_cancel(&ss->request_node);
     stream_detach(&ss->st);
     head_store_clear(&ss->head);
+    free(ss->authority);
 }
 
 void session_stream_offer(struct session_stream *ss) { defer_post(ss->session->cfg.queue, &ss->request_node); }
+
+/* ---- who uses up the budget ---- */
+
+void session_holders_add(struct session_holders *h, const struct session_stream *ss, size_t bytes) {
+    size_t at = SESSION_HOLDERS;
+    while (at > 0 && bytes > h->bytes[at - 1]) at--;
+    if (at == SESSION_HOLDERS) return;
+    for (size_t i = SESSION_HOLDERS - 1; i > at; i--) {
+        h->stream[i] = h->stream[i - 1];
+        h->bytes[i] = h->bytes[i - 1];
+    }
+    h->stream[at] = ss;
+    h->bytes[at] = bytes;
+}
+
+void session_log_congestion(const struct session *s, const struct session_holders *h, unsigned streams,
+                            unsigned suppressed) {
+    char names[1000], quoted[1200];
+    size_t used = 0;
+    names[0] = 0;
+    for (size_t i = 0; i < SESSION_HOLDERS && h->bytes[i] && used < sizeof names; i++) {
+        const char *name = h->stream[i]->authority;
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s %zu", i ? ", " : "", name ? name : "?",
+                                 h->bytes[i]);
+    }
+    log_warn("session", "the buffer budget is used up kind=%s unread=%zu budget=%zu streams=%u held_by=%s suppressed=%u",
+             session_kind_word(s->cfg.kind), s->unread, s->cfg.budget, streams,
+             log_quote_str(names, quoted, sizeof quoted), suppressed);
+}

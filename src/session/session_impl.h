@@ -82,6 +82,7 @@ struct session_stream {
     struct head_store head;   /* what session_stream_header() looks into */
     struct defer request_node; /* delivers cb.request */
     bool offered;             /* cb.request was called: somebody else owns the stream */
+    char *authority;          /* client role: whom the request named, for the log; NULL: unknown */
 };
 void session_stream_init(struct session_stream *ss, struct session *s, const struct stream_ops *ops);
 /* Cancels what is queued and frees the head; the caller frees the memory. */
@@ -89,5 +90,16 @@ void session_stream_fini(struct session_stream *ss);
 /* Server role: delivers cb.request through the queue. Until it was delivered (`offered`) the stream is still the
  * session's, which must free it if it ends before. */
 void session_stream_offer(struct session_stream *ss);
+
+/* The streams that hold most unread bytes, most first. All zeros at the start. */
+#define SESSION_HOLDERS 3
+struct session_holders {
+    const struct session_stream *stream[SESSION_HOLDERS];
+    size_t bytes[SESSION_HOLDERS];
+};
+void session_holders_add(struct session_holders *h, const struct session_stream *ss, size_t bytes);
+/* Says that the budget is used up, and by whom. */
+void session_log_congestion(const struct session *s, const struct session_holders *h, unsigned streams,
+                            unsigned suppressed);
 
 #endif

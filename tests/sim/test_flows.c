@@ -154,9 +154,18 @@ static void stuck_reader_beside_a_healthy_one(void **state) {
     }
 }
 
+static void note_holders(enum log_level level, const char *line, void *arg) {
+    char *held = arg;
+    const char *at = strstr(line, "held_by=");
+    if (level == LOG_WARN && at && strstr(line, "the buffer budget is used up kind=")) snprintf(held, 200, "%s", at);
+}
+
 static void a_hundred_stuck_readers_are_bounded_by_the_budget(void **state) {
     (void)state;
     EACH_TRANSPORT(t) {
+        char held[200] = "";
+        log_set_sink(note_holders, held);
+        log_set_level(LOG_WARN);
         struct world *w = up(t, &(struct world_config){
                                     .endpoint = "buffer_budget = \"4MiB\"\nstream_window = \"1MiB\""});
         w->source_bytes = 8 << 20;
@@ -170,6 +179,11 @@ static void a_hundred_stuck_readers_are_bounded_by_the_budget(void **state) {
         struct pool_info i = world_pool(w);
         assert_in_range(i.session.unread, 1 << 20, (4 << 20) + (16 << 20)); /* budget and what was on its way */
         assert_int_equal(i.state, POLICY_UP);
+        /* who holds the bytes is told by name, the one that holds most first */
+        unsigned long most = 0, next = 0;
+        assert_int_equal(sscanf(held, "held_by=\"target.test:19 %lu, target.test:19 %lu,", &most, &next), 2);
+        assert_in_range(most, next, 1 << 20);
+        assert_true(next > 0);
         for (int k = 0; k < 40; k++) {
             all[k]->stuck = false;
             client_go(all[k]);
@@ -179,6 +193,8 @@ static void a_hundred_stuck_readers_are_bounded_by_the_budget(void **state) {
             assert_int_equal(all[k]->received, w->source_bytes);
             assert_false(all[k]->corrupt);
         }
+        log_set_level(LOG_ERROR);
+        log_set_sink(NULL, NULL);
         world_free(w);
     }
 }
