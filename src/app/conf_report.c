@@ -2,8 +2,7 @@
 #include <string.h>
 
 #include "app/conf_impl.h"
-
-#define KEY_MAX 64 /* longer keys are not compared */
+#include "base/suggest.h"
 
 const char *conf_severity_word(enum conf_severity s) {
     static const char *const words[] = {"error", "warning", "note"};
@@ -62,40 +61,14 @@ const char *conf_show(const void *text, size_t n, char buf[CONF_SHOW_MAX]) {
     return buf;
 }
 
-static unsigned least(unsigned a, unsigned b, unsigned c) {
-    if (b < a) a = b;
-    return c < a ? c : a;
-}
-
-/* How many letters must be inserted, removed, changed or swapped with a neighbour to make b of a. */
-static unsigned distance(const char *a, size_t an, const char *b, size_t bn) {
-    unsigned rows[3][KEY_MAX + 1];
-    unsigned *old = rows[0], *last = rows[1], *row = rows[2];
-    for (size_t j = 0; j <= bn; j++) last[j] = (unsigned)j;
-    for (size_t i = 1; i <= an; i++) {
-        row[0] = (unsigned)i;
-        for (size_t j = 1; j <= bn; j++) {
-            row[j] = least(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && old[j - 2] + 1 < row[j])
-                row[j] = old[j - 2] + 1;
-        }
-        unsigned *spare = old;
-        old = last;
-        last = row;
-        row = spare;
-    }
-    return last[bn];
-}
-
 const struct conf_option *conf_suggest(unsigned scopes, const char *key, size_t n) {
-    if (n > KEY_MAX) return NULL;
+    if (n > SUGGEST_MAX) return NULL;
     const struct conf_option *best = NULL, *o;
-    /* A third of the letters may be wrong. */
-    unsigned limit = n < 3 ? 1 : (unsigned)n / 3;
+    unsigned limit = suggest_limit(n);
     for (size_t i = 0; (o = conf_option_at(i)); i++) {
         size_t len = strlen(o->key);
-        if (!(scopes >> o->scope & 1) || len > KEY_MAX) continue;
-        unsigned d = distance(key, n, o->key, len);
+        if (!(scopes >> o->scope & 1) || len > SUGGEST_MAX) continue;
+        unsigned d = suggest_distance(key, n, o->key, len);
         if (d > limit || (best && d == limit)) continue;
         best = o;
         limit = d;

@@ -48,6 +48,30 @@ def check_says_ok(t):
 
 
 @case()
+def the_search_path(t):
+    """$ADIT_CONFIG, ./adit.toml, $XDG_CONFIG_HOME: the first that is there; an option beats them all."""
+    path, _ = t.config()
+    home, work = t.path("home"), t.path("work")
+    for directory in (home, home + "/adit", work):
+        os.mkdir(directory)
+    places = (path + ".env", work + "/adit.toml", home + "/adit/adit.toml")
+    for place in places:
+        with open(path) as source, open(place, "w") as out:
+            out.write(source.read())
+        os.chmod(place, 0o600)
+    env = dict(os.environ, XDG_CONFIG_HOME=home)
+    expect(run("check", "-c", path, cwd=work, env=dict(env, ADIT_CONFIG=places[0])), 0, path + ": ok")
+    expect(run("check", cwd=work, env=dict(env, ADIT_CONFIG=places[0])), 0, places[0] + ": ok")
+    expect(run("check", cwd=work, env=env), 0, "adit.toml: ok")
+    expect(run("check", cwd=home, env=env), 0, places[2] + ": ok")
+
+
+@case()
+def an_unknown_command_is_suggested(t):
+    expect(run("chekc"), 2, "did you mean 'check'")
+
+
+@case()
 def an_export_of_an_endpoint_will_do(t):
     """The endpoint's options flat, as endpoints export them, and the listener that is made when there is none."""
     import certs
