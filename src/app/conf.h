@@ -83,7 +83,8 @@ struct conf_endpoint {
     uint64_t fallback_delay, health_timeout, recovery_wait, connect_timeout, handshake_timeout; /* ms */
     uint64_t stream_window, session_window, buffer_budget;                                      /* bytes */
     const char *user_agent; /* NULL: the built-in one */
-    unsigned max_pending;
+    unsigned max_pending, max_sessions, session_streams;
+    uint64_t session_lifetime; /* ms; 0: no limit */
 };
 
 struct conf_mark;

@@ -85,7 +85,10 @@ static int make_pool(struct gateway *g, struct creds *creds) {
                             .health_timeout = (uint32_t)e->health_timeout,
                             .connect_timeout = (uint32_t)e->connect_timeout,
                             .recovery_wait = (uint32_t)e->recovery_wait,
-                            .max_pending = e->max_pending};
+                            .max_pending = e->max_pending,
+                            .max_sessions = e->max_sessions,
+                            .session_streams = e->session_streams,
+                            .session_lifetime = e->session_lifetime};
     session_config_init(&c.session);
     c.session.creds = creds;
     c.session.handshake_timeout = (uint32_t)e->handshake_timeout;

@@ -326,9 +326,15 @@ static void h2_close(struct session *s, enum err err, uint64_t now) {
     fail_politely(h, NGHTTP2_NO_ERROR, err, "");
 }
 
+static void h2_load(const struct session *s, unsigned *streams, bool *congested) {
+    const struct h2 *h = (const struct h2 *)s;
+    *streams = h->live;
+    *congested = h->withheld > 0;
+}
+
 static void h2_info(const struct session *s, struct session_info *i) {
     const struct h2 *h = (const struct h2 *)s;
-    i->streams = h->live;
+    h2_load(s, &i->streams, &i->congested);
     if (h->ng && h->settings) {
         uint32_t max = nghttp2_session_get_remote_settings(h->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
         i->peer_max_streams = max;
@@ -338,7 +344,6 @@ static void h2_info(const struct session *s, struct session_info *i) {
         tls_describe(tls_session(h->tls), i->tls, sizeof i->tls);
     }
     i->rtt = h->rtt;
-    i->congested = h->withheld > 0;
 }
 
 /* ---- life ---- */
@@ -363,6 +368,7 @@ static const struct session_ops ops = {
     .expire = h2_expire,
     .open = h2_stream_open,
     .capacity = h2_capacity,
+    .load = h2_load,
     .respond = h2_stream_respond,
     .ping = h2_ping,
     .retire = h2_retire,

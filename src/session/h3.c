@@ -166,12 +166,17 @@ static void h3_retire(struct session *s, uint64_t now) {
     settle(h, now);
 }
 
+static void h3_load(const struct session *s, unsigned *streams, bool *congested) {
+    const struct h3 *h = (const struct h3 *)s;
+    *streams = h->live;
+    *congested = h->owed > 0;
+}
+
 static void h3_info(const struct session *s, struct session_info *i) {
     const struct h3 *h = (const struct h3 *)s;
     quic_info(h->q, i);
-    i->streams = h->live;
+    h3_load(s, &i->streams, &i->congested);
     i->peer_max_streams = s->cfg.server ? 0 : h->live + h3_capacity(s);
-    i->congested = h->owed > 0;
 }
 
 static const struct session_ops ops = {
@@ -183,6 +188,7 @@ static const struct session_ops ops = {
     .expire = h3_expire,
     .open = h3_open,
     .capacity = h3_capacity,
+    .load = h3_load,
     .respond = h3_respond,
     .ping = h3_ping,
     .retire = h3_retire,

@@ -81,6 +81,8 @@ struct stream *session_open(struct session *s, const struct header *head, size_t
 
 unsigned session_capacity(const struct session *s) { return s->state == SESSION_UP ? s->ops->capacity(s) : 0; }
 
+void session_load(const struct session *s, unsigned *streams, bool *congested) { s->ops->load(s, streams, congested); }
+
 int session_respond(struct stream *st, const struct header *head, size_t n, bool fin) {
     struct session_stream *ss = (struct session_stream *)st;
     if (!ss->session || ss->session->state == SESSION_DOWN) return ERR_UPSTREAM_CLOSED;

@@ -397,6 +397,14 @@ unsigned link_capacity(const struct link *l) {
     return l->state == LINK_S_UP ? session_capacity(carrier_session(l->carrier)) : 0;
 }
 
+void link_load(const struct link *l, struct link_load *load) {
+    *load = (struct link_load){0};
+    if (l->state != LINK_S_UP) return;
+    struct session *s = carrier_session(l->carrier);
+    load->room = session_capacity(s);
+    session_load(s, &load->streams, &load->congested);
+}
+
 void link_want_room(struct link *l) { l->want_room = true; }
 
 void link_retire(struct link *l) {

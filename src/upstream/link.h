@@ -60,6 +60,12 @@ void link_free(struct link *l);
 struct stream *link_open(struct link *l, const struct dest *d, int *err);
 /* Streams that may be opened now; 0 unless up. */
 unsigned link_capacity(const struct link *l);
+/* What it carries now; cheap. All zeros unless up. */
+struct link_load {
+    unsigned streams, room;
+    bool congested; /* over its buffer budget */
+};
+void link_load(const struct link *l, struct link_load *load);
 /* Asks for one LINK_ROOM as soon as there is capacity. */
 void link_want_room(struct link *l);
 /* No new streams; LINK_ENDED when the last one has ended. */

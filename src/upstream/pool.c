@@ -25,11 +25,7 @@ static void drop_link(struct pool *p, enum transport t) {
     p->way[t] = NULL;
 }
 
-static void retire_link(struct pool *p, enum transport t) {
-    struct link *l = p->way[t];
-    p->way[t] = NULL;
-    p->way_up[t] = false;
-    if (!l) return;
+void pool_retire_link(struct pool *p, struct link *l) {
     size_t n = 0;
     while (n < POOL_LINKS && p->retired[n]) n++;
     if (n == POOL_LINKS) {
@@ -39,6 +35,13 @@ static void retire_link(struct pool *p, enum transport t) {
     }
     p->retired[n] = l;
     link_retire(l);
+}
+
+static void retire_link(struct pool *p, enum transport t) {
+    struct link *l = p->way[t];
+    p->way[t] = NULL;
+    p->way_up[t] = false;
+    if (l) pool_retire_link(p, l);
 }
 
 static void log_policy(struct pool *p, enum policy_state from, int used) {
@@ -77,6 +80,7 @@ void pool_policy(struct pool *p, enum policy_event_kind kind, enum transport t, 
     for (int i = 0; i < TRANSPORT_COUNT; i++)
         if (a.retire[i]) retire_link(p, i);
     log_policy(p, from, used);
+    pool_more_prune(p);
     if (a.fail_pending) pool_opens_fail(p, p->policy.reason, p->reason);
     for (int i = 0; i < TRANSPORT_COUNT; i++)
         if (a.start[i]) start_attempt(p, i);
@@ -118,6 +122,7 @@ static void link_ended(struct pool *p, struct link *l, enum transport t) {
     p->way_up[t] = false;
     pool_opens_requeue(p, l);
     link_free(l);
+    if (was_up && p->policy.use == (int)t && pool_more_replace(p, t)) return;
     bool unused = p->queued == 0 && p->sent == 0 && loop_now(p->cfg.loop) - p->last_open > PARK_AFTER;
     enum policy_event_kind kind = was_up ? POLICY_T_DOWN : POLICY_T_FAILED;
     if (err == ERR_UPSTREAM_AUTH) kind = POLICY_T_AUTH;
@@ -128,7 +133,7 @@ static void on_link(struct link *l, enum link_event ev, void *arg) {
     struct pool *p = arg;
     enum transport t = link_transport(l);
     if (p->way[t] != l) {
-        retired_event(p, l, ev);
+        if (!pool_more_event(p, l, ev)) retired_event(p, l, ev);
         return;
     }
     switch (ev) {
@@ -148,6 +153,10 @@ static void on_link(struct link *l, enum link_event ev, void *arg) {
         pool_policy(p, POLICY_T_SILENT, t, ERR_UPSTREAM_TIMEOUT, false);
         break;
     case LINK_DRAIN:
+        if (p->policy.use == (int)t && pool_more_replace(p, t)) {
+            pool_retire_link(p, l);
+            break;
+        }
         snprintf(p->reason, sizeof p->reason, "the endpoint takes no new streams on this session");
         pool_policy(p, POLICY_T_DRAIN, t, ERR_UPSTREAM_CLOSED, false);
         break;
@@ -156,7 +165,7 @@ static void on_link(struct link *l, enum link_event ev, void *arg) {
     }
 }
 
-static void start_link(struct pool *p, enum transport t) {
+struct link *pool_make_link(struct pool *p, enum transport t) {
     struct link_config c = {.loop = p->cfg.loop,
                             .transport = t,
                             .addrs = p->addrs,
@@ -167,9 +176,13 @@ static void start_link(struct pool *p, enum transport t) {
                             .health_timeout = p->cfg.health_timeout,
                             .cb = on_link,
                             .arg = p};
+    return link_new(&c);
+}
+
+static void start_link(struct pool *p, enum transport t) {
     p->awaiting[t] = false;
     log_debug("pool", "attempt upstream=%s transport=%s", p->cfg.name, transport_word(t));
-    p->way[t] = link_new(&c);
+    p->way[t] = pool_make_link(p, t);
     if (!p->way[t]) pool_policy(p, POLICY_T_FAILED, t, ERR_NO_MEMORY, false);
 }
 
@@ -280,6 +293,8 @@ int pool_new(struct pool **out, const struct pool_config *c) {
     if (!p) return ERR_NO_MEMORY;
     loop_timer_init(&p->tick, c->loop, on_tick, p);
     defer_init(&p->serve, pool_serve, p);
+    p->cfg.loop = c->loop;
+    pool_more_init(p);
     int r = copy_config(p, c);
     policy_init(&p->policy, &c->policy);
     if (r) {
@@ -299,6 +314,7 @@ void pool_free(struct pool *p) {
     pool_opens_free(p);
     for (int t = 0; t < TRANSPORT_COUNT; t++) link_free(p->way[t]);
     for (size_t i = 0; i < POOL_LINKS; i++) link_free(p->retired[i]);
+    pool_more_free(p);
     for (size_t i = 0; i < POOL_ADDRESSES; i++) {
         resolve_cancel(p->resolving[i].q);
         free(p->names[i]);
@@ -322,6 +338,8 @@ void pool_get_info(const struct pool *p, struct pool_info *i) {
     i->opened = p->opened;
     i->failed = p->failed;
     i->retried = p->retried;
+    i->sessions = pool_link((struct pool *)p) ? 1 + pool_more_count(p) : 0;
+    i->links = pool_more_count(p);
     for (size_t k = 0; k < POOL_LINKS; k++) i->links += p->retired[k] != NULL;
     for (int t = 0; t < TRANSPORT_COUNT; t++) i->links += p->way[t] != NULL;
     if (i->use >= 0 && p->way[i->use]) link_info(p->way[i->use], &i->session);

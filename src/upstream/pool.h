@@ -5,6 +5,11 @@
  * 200, or the reason why not. Nothing ever leaves by another way: while there is no session, opens wait (at most
  * recovery_wait, at most max_pending of them) and then fail.
  *
+ * Sessions: flows go to the session with the fewest streams. When each of them is full, over its buffer budget, or has
+ * session_streams, another one of the same transport is started, up to max_sessions; an endpoint that refuses it (bare EOF
+ * or 407 at its first request) is left alone for a growing time and used with what there is. Such a session ends when it
+ * was without streams for 45 s. After session_lifetime a session is renewed: a new one takes its place, it drains.
+ *
  * Retries: an open that the peer refused unprocessed, or whose session fell silent or died before the answer, is tried
  * again on the next session, at most twice; the client has sent nothing through it yet.
  */
@@ -24,7 +29,8 @@
 #include "upstream/policy.h"
 
 #define POOL_ADDRESSES 16
-#define POOL_LINKS 8 /* retired links that may linger; the oldest is closed when there are more */
+#define POOL_LINKS 16 /* retired links that may linger; the oldest is closed when there are more */
+#define POOL_SESSIONS_MAX 8
 #define POOL_DETAIL_MAX 320
 
 struct pool_config {
@@ -39,6 +45,9 @@ struct pool_config {
     struct policy_config policy;
     uint32_t health_timeout, connect_timeout, recovery_wait; /* ms */
     unsigned max_pending;
+    unsigned max_sessions;     /* 1..POOL_SESSIONS_MAX */
+    unsigned session_streams;  /* streams on a session past which another is started */
+    uint64_t session_lifetime; /* ms after which a session is renewed; 0: never */
 };
 
 struct pool;
@@ -67,6 +76,7 @@ struct pool_info {
     int use; /* enum transport or -1 */
     enum err reason;
     unsigned pending, opening, links;
+    unsigned sessions; /* that take flows or are being tried beside the one in use; 0 while none is up */
     unsigned opened, failed, retried; /* since start */
     struct session_info session;      /* of the link in use; zero if none */
 };

@@ -166,17 +166,17 @@ void pool_open_cancel(struct pool_open *o) {
 void pool_serve(void *arg) {
     struct pool *p = arg;
     if (p->queued && p->policy.state == POLICY_PARKED) pool_policy(p, POLICY_DEMAND, TRANSPORT_H2, ERR_OK, false);
-    struct link *l = pool_link(p);
-    if (!l) return;
     for (struct pool_open *o = p->opens, *next; o && p->queued; o = next) {
         int err;
         next = o->next;
         if (o->state != OPEN_QUEUED) continue;
+        struct link *l = pool_choose(p);
+        if (!l) return;
         o->stream = link_open(l, &o->dest, &err);
         if (!o->stream) {
             if (err == ERR_UPSTREAM_BUSY) {
-                link_want_room(l);
-                return;
+                pool_want_room(p);
+                break;
             }
             if (err == ERR_UPSTREAM_CLOSED) return; /* its end will be an event */
             settle(o, err, err == ERR_TARGET_NET_UNREACHABLE ? "the endpoint carries no IPv6 (has_ipv6 = false)" : "");
@@ -189,6 +189,7 @@ void pool_serve(void *arg) {
         loop_timer_set(&o->timer, now_of(p) + p->cfg.connect_timeout * LOOP_MS);
         stream_own(o->stream, on_stream, o);
     }
+    pool_more_consider(p);
 }
 
 void pool_opens_fail(struct pool *p, enum err err, const char *detail) {

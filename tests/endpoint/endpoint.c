@@ -86,11 +86,29 @@ static void on_state(struct session *s, enum session_state state, void *arg) {
     }
 }
 
+static bool admit(struct ep_session *es) {
+    unsigned others = 0, max = es->ep->faults.max_sessions;
+    for (struct ep_session *o = es->ep->sessions; o; o = o->next) others += o != es && o->admitted;
+    es->admitted = es->admitted || !max || others < max;
+    return es->admitted;
+}
+
 static void on_request(struct session *s, struct stream *st, void *arg) {
     struct ep_session *es = arg;
     struct endpoint_faults *f = &es->ep->faults;
     es->requests++;
     es->last_request = now_of(es->ep);
+    if (!admit(es)) {
+        if (!es->tcp) {
+            tunnel_refuse(es->ep, st, 407);
+            pump_out(es);
+            session_close(s, ERR_UPSTREAM_CLOSED, now_of(es->ep));
+        } else {
+            stream_free(st);
+            session_gone(es);
+        }
+        return;
+    }
     if (f->refuse_streams) {
         f->refuse_streams--;
         stream_reset(st, ERR_UPSTREAM_RETRY);

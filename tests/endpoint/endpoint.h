@@ -30,6 +30,8 @@ struct endpoint_faults {
     unsigned refuse_streams; /* so many next requests are refused unprocessed */
     unsigned slow_accept;    /* ms before a CONNECT is looked at */
     unsigned session_life;   /* ms after which a session is ended without a word; 0: never */
+    unsigned max_sessions;   /* sessions of one user; over it the first request is answered by the end of the session, as
+                              * deployed endpoints do: EOF (H2), 407 and CONNECTION_CLOSE (H3); 0: no limit */
     unsigned dead_man;       /* ms without a new stream after which a session is ended; 0: never */
 };
 

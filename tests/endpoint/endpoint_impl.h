@@ -19,6 +19,7 @@ struct ep_session {
     struct stream *tcp; /* H2 */
     struct quic_cid cids[EP_CIDS];
     bool reading_ended, blocked;
+    bool admitted; /* counts towards max_sessions */
     unsigned requests;
     uint64_t last_request;
     struct defer pump;
@@ -40,6 +41,8 @@ struct endpoint {
     struct linger_set *lingers;
 };
 
+/* Answers a request with this status. */
+void tunnel_refuse(struct endpoint *ep, struct stream *st, int status);
 /* Takes the stream of a request. */
 void tunnel_request(struct ep_session *es, struct stream *st, bool h3);
 void tunnels_free(struct endpoint *ep);

@@ -110,6 +110,7 @@ static void parse_fault(struct app *a, const char *text) {
         {"check-status", NULL, &f->check_status, NULL}, {"x-warning", NULL, &f->x_warning, NULL},
         {"slow-accept", &f->slow_accept, NULL, NULL},  {"no-alpn", NULL, NULL, &f->no_alpn},
         {"refuse-stream", &f->refuse_streams, NULL, NULL}, {"instant-200", NULL, NULL, &f->instant_200},
+        {"max-sessions", &f->max_sessions, NULL, NULL},
         {"session-life", &f->session_life, NULL, NULL}, {"dead-man", &f->dead_man, NULL, NULL},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {

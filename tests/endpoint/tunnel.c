@@ -160,7 +160,7 @@ static bool authorized(const struct endpoint *ep, const struct stream *st) {
     return got && n == strlen(ep->authorization) && memcmp(got, ep->authorization, n) == 0;
 }
 
-static void refuse(struct endpoint *ep, struct stream *st, int status) {
+void tunnel_refuse(struct endpoint *ep, struct stream *st, int status) {
     answer(st, status, 0, "");
     linger_close(ep->lingers, st, NULL, 0);
 }
@@ -172,24 +172,24 @@ void tunnel_request(struct ep_session *es, struct stream *st, bool h3) {
     const char *authority = session_stream_header(st, ":authority", &n);
     struct dest d;
     if (!method || method_len != 7 || memcmp(method, "CONNECT", 7) || !authority) {
-        refuse(ep, st, 405);
+        tunnel_refuse(ep, st, 405);
         return;
     }
     if (!authorized(ep, st)) {
         ep->counts.refused_auth++;
-        refuse(ep, st, 407);
+        tunnel_refuse(ep, st, 407);
         return;
     }
     if (n == 6 && memcmp(authority, "_check", 6) == 0) {
         ep->counts.checks++;
-        refuse(ep, st, ep->faults.check_status ? ep->faults.check_status : 200);
+        tunnel_refuse(ep, st, ep->faults.check_status ? ep->faults.check_status : 200);
         return;
     }
     if (h3) ep->counts.requests_h3++;
     else ep->counts.requests_h2++;
     struct tunnel *t = parse_authority(&d, authority, n) ? calloc(1, sizeof *t) : NULL;
     if (!t) {
-        refuse(ep, st, 400);
+        tunnel_refuse(ep, st, 400);
         return;
     }
     t->ep = ep;
