@@ -11,6 +11,7 @@
 #include "base/secret.h"
 #include "flow/flow.h"
 #include "inbound/listen.h"
+#include "net/monitor.h"
 #include "net/resolve.h"
 #include "session/creds.h"
 #include "upstream/dialect.h"
@@ -23,6 +24,7 @@ struct gateway {
     struct loop *loop;
     struct conf *conf;
     struct resolver *resolver;
+    struct monitor *monitor;
     struct pool *pool;
     struct flow_set *flows;
     struct listener *listeners[CONF_LISTENERS_MAX];
@@ -207,11 +209,17 @@ int gateway_new(struct gateway **out, struct loop *l, struct conf *conf, char *w
     return 0;
 }
 
+static void on_news(enum monitor_news news, void *arg) {
+    struct gateway *g = arg;
+    pool_tell(g->pool, news);
+}
+
 void gateway_start(struct gateway *g) {
     char at[ADDR_TEXT_MAX];
     for (size_t i = 0; i < g->n_listeners; i++)
         log_info("gateway", "listening name=%s address=%s", listener_name(g->listeners[i]),
                  addr_format(listener_addr(g->listeners[i]), at, sizeof at));
+    g->monitor = monitor_new(g->loop, on_news, g);
     pool_start(g->pool);
 }
 
@@ -228,6 +236,7 @@ void gateway_drain(struct gateway *g, void (*drained)(void *arg), void *arg) {
 void gateway_free(struct gateway *g) {
     if (!g) return;
     close_listeners(g);
+    monitor_free(g->monitor);
     flow_set_free(g->flows);
     pool_free(g->pool);
     resolver_free(g->resolver);

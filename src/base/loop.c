@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Within one turn libev runs higher priorities first: the clock, then I/O, then timers. */
 #define PRIO_CLOCK EV_MAXPRI
@@ -18,6 +20,14 @@ struct loop {
     struct defer_queue queue;
     uint64_t now;
     bool stop;
+    struct {
+        void (*cb)(void *arg);
+        void *arg;
+        struct defer node;
+        int fd;        /* a timer that the kernel cancels when the wall clock jumps, as it does at resume */
+        ev_io ev;
+        uint64_t slept; /* ns that the machine was suspended, in all */
+    } wake;
 };
 
 struct io_impl {
@@ -45,8 +55,6 @@ static struct timer_impl *timer_impl(struct loop_timer *t) { return (struct time
 
 static struct signal_impl *signal_impl(struct loop_signal *s) { return (struct signal_impl *)(void *)s->impl; }
 
-/* --- the loop --- */
-
 static uint64_t monotonic(void) {
     struct timespec ts = {0};
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -59,6 +67,60 @@ static void on_turn(struct ev_loop *ev, ev_check *w, int revents) {
     l->now = monotonic();
 }
 
+/* --- sleep --- */
+
+/* CLOCK_MONOTONIC stands still while the machine is suspended, CLOCK_BOOTTIME does not. */
+static uint64_t slept(void) {
+    struct timespec boot = {0}, mono = {0};
+    clock_gettime(CLOCK_MONOTONIC, &mono);
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    int64_t ns = (int64_t)(boot.tv_sec - mono.tv_sec) * (int64_t)LOOP_S + (boot.tv_nsec - mono.tv_nsec);
+    return ns > 0 ? (uint64_t)ns : 0;
+}
+
+static void on_woken(void *arg) {
+    struct loop *l = arg;
+    if (l->wake.cb) l->wake.cb(l->wake.arg);
+}
+
+static void wake_arm(struct loop *l) {
+    struct itimerspec never = {.it_value = {.tv_sec = (time_t)1 << 32}}; /* some day in 2106 */
+    timerfd_settime(l->wake.fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL);
+}
+
+/* The wall clock jumped. Somebody set it, or the machine slept. */
+static void on_clock_jump(struct ev_loop *ev, ev_io *w, int revents) {
+    (void)w, (void)revents;
+    struct loop *l = ev_userdata(ev);
+    uint64_t expirations, before = l->wake.slept;
+    if (read(l->wake.fd, &expirations, sizeof expirations) >= 0) { /* not cancelled: 2106 has come */
+        ev_ref(ev);
+        ev_io_stop(ev, &l->wake.ev);
+        close(l->wake.fd);
+        l->wake.fd = -1;
+        return;
+    }
+    wake_arm(l);
+    l->wake.slept = slept();
+    if (l->wake.slept > before + LOOP_S) defer_post(&l->queue, &l->wake.node);
+}
+
+void loop_on_wake(struct loop *l, void (*cb)(void *arg), void *arg) {
+    l->wake.cb = cb;
+    l->wake.arg = arg;
+    if (l->wake.fd >= 0 || !cb) return;
+    l->wake.fd = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (l->wake.fd < 0) return;
+    l->wake.slept = slept();
+    wake_arm(l);
+    ev_io_init(&l->wake.ev, on_clock_jump, l->wake.fd, EV_READ);
+    ev_set_priority(&l->wake.ev, PRIO_IO);
+    ev_io_start(l->ev, &l->wake.ev);
+    ev_unref(l->ev); /* it alone does not keep the loop running */
+}
+
+/* --- the loop --- */
+
 struct loop *loop_new(void) {
     struct loop *l = calloc(1, sizeof *l);
     if (!l) return NULL;
@@ -70,6 +132,8 @@ struct loop *loop_new(void) {
     }
     ev_set_userdata(l->ev, l);
     defer_queue_init(&l->queue, NULL, NULL);
+    defer_init(&l->wake.node, on_woken, l);
+    l->wake.fd = -1;
     ev_check_init(&l->clock, on_turn);
     ev_set_priority(&l->clock, PRIO_CLOCK);
     ev_check_start(l->ev, &l->clock);
@@ -80,6 +144,12 @@ struct loop *loop_new(void) {
 
 void loop_free(struct loop *l) {
     if (!l) return;
+    defer_cancel(&l->wake.node);
+    if (l->wake.fd >= 0) {
+        ev_ref(l->ev);
+        ev_io_stop(l->ev, &l->wake.ev);
+        close(l->wake.fd);
+    }
     ev_ref(l->ev);
     ev_check_stop(l->ev, &l->clock);
     ev_loop_destroy(l->ev);
@@ -161,6 +231,7 @@ static void on_timer(struct ev_loop *ev, ev_timer *w, int revents) {
         arm(t);
         return;
     }
+    if (t->loop->now - t->at >= LOOP_ASLEEP) defer_post(&t->loop->queue, &t->loop->wake.node);
     t->at = LOOP_NEVER;
     t->cb(t->arg);
 }

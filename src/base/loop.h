@@ -55,6 +55,12 @@ void loop_stop(struct loop *l);
 
 /* The time at which this turn began; it does not move inside a callback. */
 uint64_t loop_now(struct loop *l);
+/* cb is called when the process did not run for a while: the machine was suspended for more than a second, or a timer
+ * fires LOOP_ASLEEP late (stopped, a paused virtual machine). It comes from the turn that notices, after the I/O of that
+ * turn. NULL: nobody is told. A wake-up that fits no timer may go unnoticed where the kernel does not tell. */
+void loop_on_wake(struct loop *l, void (*cb)(void *arg), void *arg);
+#define LOOP_ASLEEP (3 * LOOP_S)
+
 /* The deferred queue of this loop; run after I/O and timers of each turn. */
 struct defer_queue *loop_defer(struct loop *l);
 

@@ -38,6 +38,9 @@ struct stream *sock_connect(struct loop *l, const struct addr *to, const struct 
 bool sock_stream_local(const struct stream *s, struct addr *a);
 bool sock_stream_remote(const struct stream *s, struct addr *a);
 
+/* The local IP address (port 0) from which the system would reach `to` now; false if it cannot. Sends nothing. */
+bool sock_source(const struct addr *to, struct addr *from);
+
 /* --- listening --- */
 
 struct listener_sock;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/log.h"
 
@@ -56,6 +57,16 @@ int sock_new(int family, int type) { return socket(family, type | SOCK_NONBLOCK 
 void sock_option(int fd, int level, int name, int value) {
     if (setsockopt(fd, level, name, &value, sizeof value) < 0)
         log_trace("sock", "option refused level=%d option=%d error=\"%s\"", level, name, strerror(errno));
+}
+
+bool sock_source(const struct addr *to, struct addr *from) {
+    int fd = sock_new(to->u.sa.sa_family, SOCK_DGRAM);
+    if (fd < 0) return false;
+    bool reached = connect(fd, &to->u.sa, to->len) == 0;
+    if (reached) sock_name(fd, false, from);
+    close(fd);
+    if (reached) addr_set_port(from, 0);
+    return reached;
 }
 
 void sock_name(int fd, bool peer, struct addr *a) {

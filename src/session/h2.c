@@ -326,15 +326,16 @@ static void h2_close(struct session *s, enum err err, uint64_t now) {
     fail_politely(h, NGHTTP2_NO_ERROR, err, "");
 }
 
-static void h2_load(const struct session *s, unsigned *streams, bool *congested) {
+static void h2_load(const struct session *s, struct session_load *l) {
     const struct h2 *h = (const struct h2 *)s;
-    *streams = h->live;
-    *congested = h->withheld > 0;
+    l->streams = h->live;
+    l->congested = h->withheld > 0;
 }
 
 static void h2_info(const struct session *s, struct session_info *i) {
     const struct h2 *h = (const struct h2 *)s;
-    h2_load(s, &i->streams, &i->congested);
+    i->streams = h->live;
+    i->congested = h->withheld > 0;
     if (h->ng && h->settings) {
         uint32_t max = nghttp2_session_get_remote_settings(h->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
         i->peer_max_streams = max;

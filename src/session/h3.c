@@ -166,16 +166,17 @@ static void h3_retire(struct session *s, uint64_t now) {
     settle(h, now);
 }
 
-static void h3_load(const struct session *s, unsigned *streams, bool *congested) {
+static void h3_load(const struct session *s, struct session_load *l) {
     const struct h3 *h = (const struct h3 *)s;
-    *streams = h->live;
-    *congested = h->owed > 0;
+    l->streams = h->live;
+    l->congested = h->owed > 0;
 }
 
 static void h3_info(const struct session *s, struct session_info *i) {
     const struct h3 *h = (const struct h3 *)s;
     quic_info(h->q, i);
-    h3_load(s, &i->streams, &i->congested);
+    i->streams = h->live;
+    i->congested = h->owed > 0;
     i->peer_max_streams = s->cfg.server ? 0 : h->live + h3_capacity(s);
 }
 

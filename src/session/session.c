@@ -81,7 +81,12 @@ struct stream *session_open(struct session *s, const struct header *head, size_t
 
 unsigned session_capacity(const struct session *s) { return s->state == SESSION_UP ? s->ops->capacity(s) : 0; }
 
-void session_load(const struct session *s, unsigned *streams, bool *congested) { s->ops->load(s, streams, congested); }
+void session_load(const struct session *s, struct session_load *l) {
+    l->last_rx = s->last_rx;
+    l->bytes_in = s->bytes_in;
+    l->bytes_out = s->bytes_out;
+    s->ops->load(s, l);
+}
 
 int session_respond(struct stream *st, const struct header *head, size_t n, bool fin) {
     struct session_stream *ss = (struct session_stream *)st;

@@ -132,8 +132,13 @@ void session_expire(struct session *s, uint64_t now);
 struct stream *session_open(struct session *s, const struct header *head, size_t n, bool fin, uint64_t now, int *err);
 /* How many more streams may be opened now. */
 unsigned session_capacity(const struct session *s);
-/* How many are open, and whether connection credit waits for the budget: the cheap part of session_get_info(). */
-void session_load(const struct session *s, unsigned *streams, bool *congested);
+/* The cheap part of session_get_info(), fields as there. */
+struct session_load {
+    unsigned streams;
+    bool congested;
+    uint64_t last_rx, bytes_in, bytes_out;
+};
+void session_load(const struct session *s, struct session_load *l);
 /* Server role: sends the response head. fin: no body. */
 int session_respond(struct stream *st, const struct header *head, size_t n, bool fin);
 /* A field of the received head (client: the final response, server: the request), NULL if absent; not terminated.

@@ -18,7 +18,7 @@ struct session_ops {
     void (*expire)(struct session *s, uint64_t now);
     struct stream *(*open)(struct session *s, const struct header *head, size_t n, bool fin, uint64_t now, int *err);
     unsigned (*capacity)(const struct session *s);
-    void (*load)(const struct session *s, unsigned *streams, bool *congested);
+    void (*load)(const struct session *s, struct session_load *l); /* streams, congested */
     int (*respond)(struct stream *st, const struct header *head, size_t n, bool fin);
     void (*ping)(struct session *s, uint64_t now);
     void (*retire)(struct session *s, uint64_t now);

@@ -34,7 +34,10 @@ struct link {
     uint64_t pinged;          /* a PING is unanswered since; 0: none */
     uint64_t mark;            /* bytes_in when last looked: tells idle from busy */
     bool busy;                /* more came than answers to PINGs */
-    bool silent;              /* LINK_SILENT was said */
+    bool silent;              /* LINK_SILENT or LINK_STALE was said */
+    uint64_t silent_at;       /* when */
+    uint64_t verified_from;   /* link_verify() waits for an answer since; 0: it does not */
+    uint64_t verify_until;
     bool checked;             /* LINK_CHECKED was said */
     bool want_room;           /* LINK_ROOM was asked for */
     int check_status;         /* of the last answered check */
@@ -48,6 +51,9 @@ static void set_state(struct link *l, enum link_state state) {
               words[state]);
     l->state = state;
 }
+
+/* What a look at the link's health found. */
+enum watched { WATCHED_NOTHING, WATCHED_SILENT, WATCHED_STALE };
 
 static void emit(struct link *l, enum link_event ev) { l->cfg.cb(l, ev, l->cfg.arg); }
 
@@ -136,21 +142,34 @@ static uint64_t quiet_limit(const struct link *l, unsigned streams) {
     return l->cfg.transport == TRANSPORT_H3 ? health / 4 : health / 2;
 }
 
-/* Looks at what came and asks for a sign of life when it is time. True when silence has just become certain. */
-static bool watch(struct link *l) {
-    struct session_info info, *i = &info;
-    session_get_info(carrier_session(l->carrier), i);
-    if (i->congested != l->congested) {
-        l->congested = i->congested;
-        if (l->congested)
-            log_warn("link", "the buffer budget is used up by applications that do not read; all flows of the session "
-                             "wait transport=%s unread=%zu streams=%u",
-                     transport_word(l->cfg.transport), i->unread, i->streams);
-        else
-            log_info("link", "the buffer budget suffices again transport=%s", transport_word(l->cfg.transport));
-    }
+static void note_congestion(struct link *l, bool congested) {
+    struct session_info i;
+    if (congested == l->congested) return;
+    l->congested = congested;
+    session_get_info(carrier_session(l->carrier), &i);
+    if (congested)
+        log_warn("link", "the buffer budget is used up by applications that do not read; all flows of the session "
+                         "wait transport=%s unread=%zu streams=%u",
+                 transport_word(l->cfg.transport), i.unread, i.streams);
+    else
+        log_info("link", "the buffer budget suffices again transport=%s", transport_word(l->cfg.transport));
+}
+
+/* Silence has just become certain. */
+static enum watched fell_silent(struct link *l, enum watched how) {
+    l->silent = true;
+    l->silent_at = now_of(l);
+    return how;
+}
+
+/* Looks at what came and asks for a sign of life when it is time. */
+static enum watched watch(struct link *l) {
+    struct session_load load, *i = &load;
+    session_load(carrier_session(l->carrier), i);
+    note_congestion(l, i->congested);
     uint64_t now = now_of(l), health = l->cfg.health_timeout * LOOP_MS;
     if (i->last_rx > l->due) l->due = 0;
+    if (i->last_rx > l->verified_from) l->verified_from = 0;
     if (l->pinged && i->last_rx >= l->pinged) {
         l->busy = i->bytes_in - l->mark > 512;
         l->mark = i->bytes_in;
@@ -159,13 +178,14 @@ static bool watch(struct link *l) {
     }
     if (i->bytes_in - l->mark > 512) l->busy = true;
     if (l->pinged) {
-        if (l->silent && now >= i->last_rx + LINK_DEAD_AFTER * health) {
+        if (l->silent && now >= l->silent_at + (LINK_DEAD_AFTER - 1) * health) {
             session_close(carrier_session(l->carrier), ERR_UPSTREAM_TIMEOUT, now); /* LINK_ENDED follows */
-            return false;
+            return WATCHED_NOTHING;
         }
-        if (l->silent || now < i->last_rx + health || now < l->pinged + health / 2) return false;
-        l->silent = true;
-        return true;
+        if (l->silent) return WATCHED_NOTHING;
+        if (l->verified_from && now >= l->verify_until) return fell_silent(l, WATCHED_STALE);
+        if (now < i->last_rx + health || now < l->pinged + health / 2) return WATCHED_NOTHING;
+        return fell_silent(l, WATCHED_SILENT);
     }
     uint64_t since = l->due > i->last_rx ? l->due : i->last_rx;
     if (now >= since + quiet_limit(l, i->streams)) {
@@ -178,17 +198,18 @@ static bool watch(struct link *l) {
     }
     /* a check that stays unanswered while bytes flow proves nothing; give its stream back */
     if (l->check && now >= l->check_opened + 4 * health) check_done(l);
-    return false;
+    return WATCHED_NOTHING;
 }
 
 static void watch_arm(struct link *l) {
-    struct session_info i;
+    struct session_load i;
     if (l->state != LINK_S_UP && l->state != LINK_S_DRAINING) return;
     uint64_t at, health = l->cfg.health_timeout * LOOP_MS;
-    session_get_info(carrier_session(l->carrier), &i);
+    session_load(carrier_session(l->carrier), &i);
     if (l->pinged && i.last_rx < l->pinged) {
         at = l->silent ? now_of(l) + health : i.last_rx + health;
         if (at < l->pinged + health / 2) at = l->pinged + health / 2;
+        if (l->verified_from && !l->silent && l->verify_until < at) at = l->verify_until;
     } else {
         uint64_t since = l->due > i.last_rx ? l->due : i.last_rx;
         at = since + quiet_limit(l, i.streams);
@@ -200,9 +221,29 @@ static void watch_arm(struct link *l) {
 
 static void on_watch(void *arg) {
     struct link *l = arg;
-    bool fell_silent = watch(l);
+    enum watched what = watch(l);
     watch_arm(l);
-    if (fell_silent) emit(l, LINK_SILENT); /* last: it may free the link */
+    if (what) emit(l, what == WATCHED_STALE ? LINK_STALE : LINK_SILENT); /* last: it may free the link */
+}
+
+void link_verify(struct link *l) {
+    struct session_info i;
+    if (l->state != LINK_S_UP || l->verified_from || l->silent) return;
+    session_get_info(carrier_session(l->carrier), &i);
+    uint64_t limit = 3 * i.rtt; /* may be nonsense after a sleep: bounded */
+    if (limit < LINK_VERIFY * LOOP_MS) limit = LINK_VERIFY * LOOP_MS;
+    if (limit > LINK_VERIFY_MAX * LOOP_MS) limit = LINK_VERIFY_MAX * LOOP_MS;
+    l->verified_from = now_of(l);
+    l->verify_until = now_of(l) + limit;
+    ping(l);
+    watch_arm(l);
+}
+
+/* Called when a stream is opened. */
+static void verify_if_idle(struct link *l) {
+    struct session_load i;
+    session_load(carrier_session(l->carrier), &i);
+    if (now_of(l) - i.last_rx >= LINK_IDLE * LOOP_MS) link_verify(l);
 }
 
 void link_expect(struct link *l) {
@@ -389,7 +430,9 @@ struct stream *link_open(struct link *l, const struct dest *d, int *err) {
     *err = l->cfg.dialect->connect_head(l->cfg.context, d, &h);
     if (*err) return NULL;
     struct stream *s = open_head(l, &h, err);
-    if (s) link_expect(l);
+    if (!s) return NULL;
+    verify_if_idle(l);
+    link_expect(l);
     return s;
 }
 
@@ -402,7 +445,10 @@ void link_load(const struct link *l, struct link_load *load) {
     if (l->state != LINK_S_UP) return;
     struct session *s = carrier_session(l->carrier);
     load->room = session_capacity(s);
-    session_load(s, &load->streams, &load->congested);
+    struct session_load now;
+    session_load(s, &now);
+    load->streams = now.streams;
+    load->congested = now.congested;
 }
 
 void link_want_room(struct link *l) { l->want_room = true; }

@@ -8,7 +8,9 @@
  * Health: any received byte is life. The first health check goes out when the session is up; another when something was
  * sent that must be answered and nothing came for half the health timeout, and every LINK_CHECK_EVERY so that an
  * endpoint's dead-man timer (600 s without a new stream) never fires. LINK_SILENT comes when nothing at all was received
- * for the health timeout although an answer was due. A session that stays silent for LINK_DEAD_AFTER health timeouts is
+ * for the health timeout although an answer was due. A session from which nothing came for LINK_IDLE is asked
+ * for a sign of life when it is used: the first stream goes out on it along with the question, and LINK_STALE follows
+ * after LINK_VERIFY if there is no answer. A session that stays silent for LINK_DEAD_AFTER health timeouts is
  * ended, so that its flows learn of it; until then they may survive an outage.
  */
 #ifndef ADIT_UPSTREAM_LINK_H
@@ -22,6 +24,9 @@
 
 #define LINK_CHECK_EVERY 240000 /* ms between health checks of a session in use */
 #define LINK_KEEPALIVE 25000    /* ms without a received byte before a PING goes out */
+#define LINK_IDLE 15000         /* ms without a received byte after which a session is verified when it is used */
+#define LINK_VERIFY 1000        /* ms for the answer, or three round trips if these are longer, but not more than */
+#define LINK_VERIFY_MAX 2000
 #define LINK_DEAD_AFTER 3       /* health timeouts of silence until the session is given up */
 #define LINK_ADDRESSES 8        /* addresses tried; more are ignored */
 
@@ -31,6 +36,7 @@ enum link_event {
     LINK_AUTH,    /* the health check was refused: credentials */
     LINK_SILENT,  /* once per silence; the link lives on */
     LINK_DRAIN,   /* no new streams any more */
+    LINK_STALE,   /* once: link_verify() got no answer; the link lives on */
     LINK_ROOM,    /* asked for by link_want_room: streams may be opened again */
     LINK_ENDED,   /* never came up, or is down: link_error says why; free it */
 };
@@ -70,6 +76,8 @@ void link_load(const struct link *l, struct link_load *load);
 void link_want_room(struct link *l);
 /* No new streams; LINK_ENDED when the last one has ended. */
 void link_retire(struct link *l);
+/* Asks for a sign of life that must come soon; LINK_STALE if it does not. Nothing unless up. */
+void link_verify(struct link *l);
 /* An answer is due from now on: a stream was opened or written to. Starts the watch for silence. */
 void link_expect(struct link *l);
 

@@ -7,6 +7,7 @@
 
 #define NEVER UINT64_MAX
 #define MS UINT64_C(1000000)
+#define KICK_APART (2000 * MS) /* attempts get this long before another kick begins them anew */
 
 const char *transport_word(enum transport t) { return t == TRANSPORT_H3 ? "h3" : "h2"; }
 
@@ -251,6 +252,16 @@ static void on_silent(struct policy *p, enum transport t, uint64_t now, struct p
     if (!promote(p, now, a)) connect_now(p, now, a);
 }
 
+/* What broke it was the sleep or the change, not the way: nothing is held against it. */
+static void on_stale(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
+    if (p->way[t] == WAY_PROBATION) drop_probe(p, t, ERR_UPSTREAM_TIMEOUT, now, a);
+    if (p->way[t] != WAY_UP) return;
+    p->reason = ERR_UPSTREAM_TIMEOUT;
+    was_stable(p, now);
+    retire(p, t, a);
+    if (!promote(p, now, a)) connect_now(p, now, a);
+}
+
 static void on_drain(struct policy *p, enum transport t, uint64_t now, struct policy_actions *a) {
     if (p->way[t] == WAY_PROBATION) drop_probe(p, t, ERR_UPSTREAM_CLOSED, now, a);
     if (p->way[t] != WAY_UP) return;
@@ -271,6 +282,19 @@ static void on_auth(struct policy *p, enum transport t, uint64_t now, struct pol
     a->fail_pending = true;
     p->retry_at = now + p->cfg.auth_retry * MS;
     set_state(p, POLICY_REJECTED, now);
+}
+
+/* Attempts made over the network as it was would only time out. */
+static void on_kick(struct policy *p, uint64_t now, struct policy_actions *a) {
+    p->backoff = p->cfg.backoff_first;
+    p->hold_down = p->cfg.hold_down_first;
+    if (p->held_until) p->held_until = now;
+    if (p->state == POLICY_CONNECTING && (!p->kicked || now - p->kicked >= KICK_APART)) {
+        p->kicked = now;
+        drop_all(p, a);
+        connect_now(p, now, a);
+    }
+    if (p->state == POLICY_WAITING) connect_now(p, now, a);
 }
 
 static void on_tick(struct policy *p, uint64_t now, struct policy_actions *a) {
@@ -314,11 +338,7 @@ struct policy_actions policy_event(struct policy *p, const struct policy_event *
         if (p->state == POLICY_PARKED) connect_now(p, now, &a);
         break;
     case POLICY_KICK:
-        if (!running) break;
-        p->backoff = p->cfg.backoff_first;
-        p->hold_down = p->cfg.hold_down_first;
-        if (p->held_until) p->held_until = now;
-        if (p->state == POLICY_WAITING) connect_now(p, now, &a);
+        if (running) on_kick(p, now, &a);
         break;
     case POLICY_TICK: on_tick(p, now, &a); break;
     case POLICY_T_UP: on_up(p, t, now, &a); break;
@@ -331,6 +351,7 @@ struct policy_actions policy_event(struct policy *p, const struct policy_event *
     case POLICY_T_SILENT: on_silent(p, t, now, &a); break;
     case POLICY_T_DRAIN: on_drain(p, t, now, &a); break;
     case POLICY_T_AUTH: on_auth(p, t, now, &a); break;
+    case POLICY_T_STALE: on_stale(p, t, now, &a); break;
     }
     return a;
 }

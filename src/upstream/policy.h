@@ -38,7 +38,7 @@ enum policy_event_kind {
     POLICY_START,    /* begin; nothing unless stopped */
     POLICY_STOP,     /* cancel and retire everything */
     POLICY_DEMAND,   /* a flow wants a session */
-    POLICY_KICK,     /* the network changed: forget back-off and hold-down */
+    POLICY_KICK,     /* the network changed: forget back-off and hold-down, begin attempts under way anew */
     POLICY_TICK,     /* the deadline has come (or not: ticks are harmless) */
     POLICY_T_UP,     /* transport t: handshake complete */
     POLICY_T_CHECKED,/* transport t: the health check was answered well */
@@ -47,6 +47,7 @@ enum policy_event_kind {
     POLICY_T_SILENT, /* transport t: nothing was received for the health timeout */
     POLICY_T_DRAIN,  /* transport t: the peer takes no new streams (GOAWAY); running ones go on */
     POLICY_T_AUTH,   /* transport t: the credentials were refused */
+    POLICY_T_STALE,  /* transport t: no answer after idleness, a sleep or a change of network; proves nothing against t */
 };
 
 struct policy_event {
@@ -90,6 +91,7 @@ struct policy {
     uint64_t since;        /* when the state was entered */
     uint64_t h2_at;        /* the fallback starts; LOOP_NEVER */
     uint64_t retry_at;     /* end of WAITING or REJECTED; LOOP_NEVER */
+    uint64_t kicked;       /* when a kick began attempts anew; 0 never */
     uint64_t held_until;   /* HTTP/3 is not tried before; 0: not held */
     uint32_t backoff;      /* ms, the next */
     uint32_t hold_down;    /* ms, the next */

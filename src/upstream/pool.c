@@ -6,10 +6,12 @@
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "net/sock.h"
 #include "upstream/pool_impl.h"
 
 #define RESOLVE_TIMEOUT 5000       /* ms */
 #define RESOLVE_FRESH (30 * LOOP_S) /* an answer serves both transports of a race, and quick retries */
+#define VERIFY_APART (5 * LOOP_S)  /* between verifications for changes that did not concern the way to the endpoint */
 #define PARK_AFTER (20 * LOOP_S)   /* without a new flow, an orderly end needs no new session */
 
 static void start_attempt(struct pool *p, enum transport t);
@@ -160,6 +162,16 @@ static void on_link(struct link *l, enum link_event ev, void *arg) {
         snprintf(p->reason, sizeof p->reason, "the endpoint takes no new streams on this session");
         pool_policy(p, POLICY_T_DRAIN, t, ERR_UPSTREAM_CLOSED, false);
         break;
+    case LINK_STALE:
+        log_info("pool", "session does not answer any more upstream=%s transport=%s", p->cfg.name, transport_word(t));
+        pool_opens_requeue(p, l);
+        if (p->policy.use == (int)t && pool_more_replace(p, t)) {
+            pool_retire_link(p, l);
+            break;
+        }
+        snprintf(p->reason, sizeof p->reason, "the session did not survive idleness or a change of the network");
+        pool_policy(p, POLICY_T_STALE, t, ERR_UPSTREAM_TIMEOUT, false);
+        break;
     case LINK_ROOM: pool_serve(p); break;
     case LINK_ENDED: link_ended(p, l, t); break;
     }
@@ -188,6 +200,18 @@ static void start_link(struct pool *p, enum transport t) {
 
 /* --- addresses --- */
 
+/* Changes when another local address leads to the endpoint, or none does any more. */
+static uint32_t path_sum(const struct pool *p) {
+    uint32_t sum = 2166136261u;
+    for (size_t i = 0; i < p->n_addrs; i++) {
+        char text[ADDR_TEXT_MAX] = "none";
+        struct addr from;
+        if (sock_source(&p->addrs[i], &from)) addr_format(&from, text, sizeof text);
+        for (const char *c = text; *c; c++) sum = (sum ^ (uint8_t)*c) * 16777619u;
+    }
+    return sum;
+}
+
 static void addresses_ready(struct pool *p, int err, const char *why) {
     char quoted[200];
     size_t n = 0;
@@ -198,6 +222,7 @@ static void addresses_ready(struct pool *p, int err, const char *why) {
         memcpy(p->addrs, found, n * sizeof *found);
         p->n_addrs = n;
         p->resolved_at = loop_now(p->cfg.loop);
+        p->path = path_sum(p);
     } else {
         log_warn("pool", "no address for the endpoint upstream=%s detail=%s%s", p->cfg.name,
                  log_quote_str(why, quoted, sizeof quoted), p->n_addrs ? " using=last-good" : "");
@@ -256,6 +281,24 @@ static void start_attempt(struct pool *p, enum transport t) {
     }
     p->awaiting[t] = true;
     if (p->resolves == 0) resolve_all(p);
+}
+
+/* --- the network --- */
+
+void pool_tell(struct pool *p, enum monitor_news news) {
+    uint64_t now = loop_now(p->cfg.loop);
+    uint32_t path = path_sum(p);
+    bool moved = news == MONITOR_WOKEN || path != p->path || p->policy.state != POLICY_UP;
+    p->path = path;
+    if (!moved && now - p->verified_at < VERIFY_APART) return;
+    log_info("pool", "%s upstream=%s state=%s way=%s", news == MONITOR_WOKEN ? "awake again" : "the network changed",
+             p->cfg.name, policy_state_word(p->policy.state), moved ? "changed" : "same");
+    p->verified_at = now;
+    p->resolved_at = 0;
+    for (int t = 0; t < TRANSPORT_COUNT; t++)
+        if (p->way[t]) link_verify(p->way[t]);
+    pool_more_verify(p);
+    if (moved) pool_policy(p, POLICY_KICK, TRANSPORT_H2, ERR_OK, false);
 }
 
 /* --- life --- */

@@ -23,6 +23,7 @@
 #include "base/dest.h"
 #include "base/loop.h"
 #include "base/stream.h"
+#include "net/monitor.h"
 #include "net/resolve.h"
 #include "session/session.h"
 #include "upstream/dialect.h"
@@ -57,6 +58,9 @@ struct pool_open;
 int pool_new(struct pool **out, const struct pool_config *c);
 /* Connects now, so that the first flow does not wait. */
 void pool_start(struct pool *p);
+/* Sessions are verified, and replaced if they do not answer within LINK_VERIFY; back-off and hold-down are forgotten and
+ * attempts under way begin anew, unless the news are of the network and change nothing on the way to the endpoint. */
+void pool_tell(struct pool *p, enum monitor_news news);
 /* Fails what waits with ERR_SHUTDOWN and retires the sessions; running flows go on. */
 void pool_stop(struct pool *p);
 /* Closes everything at once. NULL is allowed. Opens under way are gone without a callback. */

@@ -51,6 +51,8 @@ struct pool {
     } resolving[POOL_ADDRESSES];
     unsigned resolves;                 /* under way */
     uint64_t resolved_at;
+    uint64_t verified_at;              /* when a change of the network last had the sessions verified */
+    uint32_t path;                     /* sum of the local addresses that lead to `addrs` */
     bool awaiting[TRANSPORT_COUNT];    /* attempts that wait for addresses */
 
     struct policy policy;
@@ -96,6 +98,8 @@ bool pool_more_event(struct pool *p, struct link *l, enum link_event ev);
 bool pool_more_replace(struct pool *p, enum transport t);
 /* The policy changed its mind: ends those that are not of the transport in use. */
 void pool_more_prune(struct pool *p);
+/* link_verify() for each of them. */
+void pool_more_verify(struct pool *p);
 void pool_more_arm(struct pool *p);
 void pool_more_look(void *arg);
 

@@ -173,6 +173,7 @@ bool pool_more_event(struct pool *p, struct link *l, enum link_event ev) {
         link_free(l);
         break;
     case LINK_SILENT:
+    case LINK_STALE:
         pool_opens_requeue(p, l);
         retire(p, m);
         break;
@@ -234,6 +235,11 @@ void pool_more_init(struct pool *p) {
 void pool_more_free(struct pool *p) {
     for (size_t i = 0; i < POOL_MORE; i++) link_free(p->more[i].link);
     loop_timer_stop(&p->look);
+}
+
+void pool_more_verify(struct pool *p) {
+    for (size_t i = 0; i < POOL_MORE; i++)
+        if (p->more[i].link) link_verify(p->more[i].link);
 }
 
 unsigned pool_more_count(const struct pool *p) { return count(p); }

@@ -101,9 +101,9 @@ def wait_until(condition, seconds=10, what="condition", step=0.02):
         time.sleep(step)
 
 
-def listening(port):
-    """Is a TCP socket of this namespace in LISTEN on the port? Asks the kernel, so that nobody is connected to."""
-    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+def listening(port, pid="self"):
+    """Is a TCP socket of the process's namespace in LISTEN on the port? Asks the kernel: nobody is connected to."""
+    for table in (f"/proc/{pid}/net/tcp", f"/proc/{pid}/net/tcp6"):
         try:
             with open(table) as file:
                 for line in file.readlines()[1:]:
@@ -194,12 +194,12 @@ SANITIZER = re.compile(r"ERROR: (Address|Leak|Thread|Memory)Sanitizer|runtime er
 class Adit(Process):
     """adit with a configuration; the listener is at 127.0.0.1:port."""
 
-    def __init__(self, t, path, port, arguments=()):
+    def __init__(self, t, path, port, arguments=(), prefix=()):
         self.port = port
         self.config = path
         # A sanitizer keeps freed memory for a while: little of it, or the resident size says nothing.
         sanitizer = ":".join(filter(None, (os.environ.get("ASAN_OPTIONS"), QUARANTINE)))
-        super().__init__(t, "adit", [program("ADIT", "adit"), *arguments, "-c", path], ok=(0,),
+        super().__init__(t, "adit", [*prefix, program("ADIT", "adit"), *arguments, "-c", path], ok=(0,),
                          env={"ASAN_OPTIONS": sanitizer})
 
     def stop(self, seconds=15):
@@ -219,7 +219,7 @@ class Adit(Process):
     def wait_ready(self, seconds=15):
         def ready():
             check(self.running(), f"adit ended with {self.process.returncode} before it listened")
-            return listening(self.port)
+            return listening(self.port, self.pid)
         wait_until(ready, seconds, "adit listens")
 
     def wait_log(self, pattern, seconds=10):
@@ -372,7 +372,7 @@ class Test:
                     continue
         raise Failure("no free port")
 
-    def endpoint(self, *arguments, kind=None, port=0, faults=(), leaf=None, user=USER, password=PASSWORD):
+    def endpoint(self, *arguments, kind=None, host="127.0.0.1", port=0, faults=(), leaf=None, user=USER, password=PASSWORD):
         kind = kind or self.kind or PY
         cert, key = leaf or self.leaf()
         argv = []
@@ -381,7 +381,8 @@ class Test:
             argv = [sys.executable, os.path.join(INTEROP, "pyendpoint.py")]
         else:
             argv = [program("ENDPOINT", "tests/endpoint/adit-endpoint")]
-        argv += ["--listen", f"127.0.0.1:{port or self.free_port()}", "--cert", cert, "--key", key, "--user", f"{user}:{password}"]
+        argv += ["--listen", f"{host}:{port or self.free_port()}", "--cert", cert, "--key", key,
+                 "--user", f"{user}:{password}"]
         for fault in faults:
             argv += ["--fault", fault]
         return Endpoint(self, kind, argv + list(arguments), cert, key, user, password)
@@ -405,9 +406,9 @@ class Test:
         os.chmod(path, 0o600)
         return path, port
 
-    def adit(self, endpoint=None, wait=True, arguments=(), **options):
+    def adit(self, endpoint=None, wait=True, arguments=(), prefix=(), **options):
         path, port = self.config(endpoint, **options)
-        adit = Adit(self, path, port, arguments)
+        adit = Adit(self, path, port, arguments, prefix)
         if wait:
             adit.wait_ready()
         return adit

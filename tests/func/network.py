@@ -3,10 +3,12 @@
 The namespace belongs to the process that entered it and to its children, and goes with them; nothing has a name in the
 system. Needs root or unprivileged user namespaces, and nft.
 """
+import contextlib
 import ctypes
 import os
 import shutil
 import subprocess
+import time
 
 CLONE_NEWNET = 0x40000000
 CLONE_NEWUSER = 0x10000000
@@ -58,3 +60,60 @@ def rules(text):
     done = subprocess.run([tool("nft"), "-f", "-"], input=script, capture_output=True, text=True)
     if done.returncode:
         raise Skip("nftables does not work here") if "Operation not" in done.stderr else RuntimeError(done.stderr)
+
+
+class Machine:
+    """A second namespace, joined to this one by a wire: this side is at NEAR, that one where move() puts it."""
+    NEAR = "10.77.0.1"
+
+    def __init__(self, t):
+        self.ip, self.nsenter = tool("ip"), tool("nsenter")
+        self.keeper = subprocess.Popen([tool("unshare"), "--net", "sleep", "600"])
+        t.defer(self.end)
+        mine = os.readlink("/proc/self/ns/net")
+        deadline = time.monotonic() + 10
+        while os.readlink(self.namespace()) == mine:
+            if time.monotonic() > deadline:
+                raise RuntimeError("no second namespace")
+            time.sleep(0.01)
+        subprocess.run([self.ip, "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns",
+                        str(self.keeper.pid)], check=True)
+        subprocess.run([self.ip, "address", "add", f"{self.NEAR}/24", "dev", "wire"], check=True)
+        subprocess.run([self.ip, "link", "set", "wire", "up"], check=True)
+        self.run("link", "set", "lo", "up")
+        self.run("link", "set", "wire", "up")
+        self.address = None
+
+    def namespace(self):
+        return f"/proc/{self.keeper.pid}/ns/net"
+
+    def prefix(self):
+        """Stands before the command of a program that is to run there."""
+        return [self.nsenter, f"--net={self.namespace()}", "--"]
+
+    def run(self, *arguments):
+        subprocess.run([*self.prefix(), self.ip, *arguments], check=True)
+
+    def move(self, address):
+        """It loses the address that it had, and gets this one (None: none)."""
+        if self.address:
+            self.run("address", "del", f"{self.address}/24", "dev", "wire")
+        if address:
+            self.run("address", "add", f"{address}/24", "dev", "wire")
+        self.address = address
+
+    @contextlib.contextmanager
+    def inside(self):
+        """Sockets made by this thread meanwhile are of that namespace."""
+        with open("/proc/self/ns/net") as mine, open(self.namespace()) as other:
+            if libc().setns(other.fileno(), CLONE_NEWNET):
+                raise RuntimeError("setns")
+            try:
+                yield
+            finally:
+                if libc().setns(mine.fileno(), CLONE_NEWNET):
+                    os._exit(99)
+
+    def end(self):
+        self.keeper.kill()
+        self.keeper.wait()

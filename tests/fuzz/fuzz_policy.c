@@ -165,7 +165,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     policy_init(&m.p, &c);
     check_state(&m);
     for (size_t i = 1; i + 3 <= size; i += 3) {
-        struct policy_event e = {.kind = (enum policy_event_kind)((data[i] & 15) % (POLICY_T_AUTH + 1)),
+        struct policy_event e = {.kind = (enum policy_event_kind)((data[i] & 15) % (POLICY_T_STALE + 1)),
                                  .t = data[i] >> 4 & 1,
                                  .err = errs[data[i + 1] & 7],
                                  .unused = data[i + 1] >> 3 & 1};

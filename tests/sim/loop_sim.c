@@ -9,6 +9,8 @@ struct loop {
     struct defer_queue queue;
     struct loop_timer *head; /* armed timers, unordered, linked through impl */
     bool stop;
+    void (*woken)(void *arg);
+    void *woken_arg;
 };
 
 /* impl[0]: next, impl[1]: previous, impl[2]: order of arming */
@@ -28,6 +30,16 @@ void loop_free(struct loop *l) { free(l); }
 uint64_t loop_now(struct loop *l) { return l->now; }
 struct defer_queue *loop_defer(struct loop *l) { return &l->queue; }
 void loop_stop(struct loop *l) { l->stop = true; }
+
+void loop_on_wake(struct loop *l, void (*cb)(void *arg), void *arg) {
+    l->woken = cb;
+    l->woken_arg = arg;
+}
+
+void sim_wake(struct loop *l) {
+    if (l->woken) l->woken(l->woken_arg);
+}
+
 uint64_t sim_turns(const struct loop *l) { return l->turns; }
 
 void loop_timer_init(struct loop_timer *t, struct loop *l, void (*cb)(void *arg), void *arg) {

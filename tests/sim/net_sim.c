@@ -1,9 +1,10 @@
-/* net_sim.c - the second implementation of net/sock.h and net/resolve.h: a virtual network. */
+/* net_sim.c - the second implementation of net/sock.h, net/resolve.h and net/monitor.h: a virtual network. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
+#include "net/monitor.h"
 #include "net/resolve.h"
 #include "net/sock.h"
 #include "sim/sim.h"
@@ -35,6 +36,7 @@ struct tcp {
     struct addr local, remote;
     uint16_t port;    /* of the listening side: picks the rule */
     enum sock_side side;
+    uint64_t born;
     bool open, eof, finished, dead, short_write, lingering;
 };
 
@@ -49,7 +51,7 @@ struct udp {
     struct udp *next;
     struct addr local, to;
     struct udp_cb cb;
-    uint64_t busy;
+    uint64_t busy, born;
 };
 
 struct resolver {
@@ -76,6 +78,9 @@ static struct {
     struct {
         char name[256], ip[64];
     } names[NAMES];
+    uint64_t births, cut; /* upstream sockets born before are cut off */
+    struct addr source; /* that leads everywhere */
+    struct monitor *monitor;
 } w;
 
 /* --- the wire --- */
@@ -128,8 +133,17 @@ static enum err side_err(enum sock_side side, int errnum) {
     return err_from_errno(errnum, side == SOCK_TARGET);
 }
 
+static bool tcp_is_cut(const struct tcp *t) {
+    const struct tcp *up = t->side == SOCK_UPSTREAM ? t : t->peer;
+    return up && up->side == SOCK_UPSTREAM && up->born < w.cut;
+}
+
+static bool udp_is_cut(const struct udp *u) { return u && u->to.len && u->born < w.cut; }
+
+void sim_cut(void) { w.cut = w.births; }
+
 static void tcp_send(struct tcp *t, enum packet_kind kind, const void *bytes, size_t n) {
-    if (!t->peer) return;
+    if (!t->peer || tcp_is_cut(t)) return;
     struct packet *p = packet_new(kind, bytes, n);
     p->to = t->peer;
     put(p, after_rate(&t->busy, n) + w.net.delay);
@@ -225,6 +239,7 @@ static struct tcp *tcp_new(enum sock_side side) {
     stream_init(&t->s, &tcp_ops, loop_defer(w.loop));
     buf_init(&t->in, SIZE_MAX / 2);
     t->side = side;
+    t->born = w.births++;
     w.net.sockets++;
     return t;
 }
@@ -351,6 +366,7 @@ struct udp *udp_open(struct loop *l, const struct addr *bind_to, const struct ad
     if (!bind_to || addr_port(bind_to) == 0) addr_set_port(&u->local, w.next_port++);
     if (to) u->to = *to;
     u->cb = *cb;
+    u->born = w.births++;
     u->next = w.udps;
     w.udps = u;
     w.net.sockets++;
@@ -375,6 +391,7 @@ size_t udp_send(struct udp *u, const struct addr *to, uint8_t ecn, const uint8_t
     for (size_t at = 0; at < n; at += segment) {
         size_t part = n - at < segment ? n - at : segment;
         w.net.datagrams++;
+        if (udp_is_cut(u)) continue;
         bool queue_full = u->busy > loop_now(w.loop) + QUEUE;
         if (queue_full || random_below(1000) < w.net.loss) {
             w.net.lost++;
@@ -399,7 +416,7 @@ static struct udp *udp_find(const struct addr *local, const struct addr *from) {
 static void on_datagram(struct packet *p) {
     enum sim_rule rule = rule_of(addr_port(&p->dst), true), back = rule_of(addr_port(&p->src), true);
     struct udp *u = udp_find(&p->dst, &p->src);
-    if (rule == SIM_DROP || back == SIM_DROP) {
+    if (rule == SIM_DROP || back == SIM_DROP || udp_is_cut(u)) {
         w.net.lost++;
         return;
     }
@@ -447,6 +464,52 @@ static void on_timer(void *arg) {
     }
     free(p);
     arm();
+}
+
+/* --- names --- */
+
+bool sock_source(const struct addr *to, struct addr *from) {
+    (void)to;
+    *from = w.source;
+    return w.source.len > 0;
+}
+
+void sim_source(const char *ip) {
+    w.source = (struct addr){0};
+    if (!ip || *ip) addr_parse_ip(&w.source, ip ? ip : "10.0.0.2", 0);
+}
+
+/* --- the monitor --- */
+
+struct monitor {
+    struct loop *loop;
+    monitor_cb *cb;
+    void *arg;
+};
+
+static void on_woken(void *arg) {
+    struct monitor *m = arg;
+    m->cb(MONITOR_WOKEN, m->arg);
+}
+
+struct monitor *monitor_new(struct loop *l, monitor_cb *cb, void *arg) {
+    struct monitor *m = calloc(1, sizeof *m);
+    if (!m) return NULL;
+    *m = (struct monitor){l, cb, arg};
+    w.monitor = m;
+    loop_on_wake(l, on_woken, m);
+    return m;
+}
+
+void monitor_free(struct monitor *m) {
+    if (!m) return;
+    if (w.monitor == m) w.monitor = NULL;
+    loop_on_wake(m->loop, NULL, NULL);
+    free(m);
+}
+
+void sim_network_changed(void) {
+    if (w.monitor) w.monitor->cb(MONITOR_NETWORK, w.monitor->arg);
 }
 
 /* --- names --- */
@@ -499,6 +562,7 @@ struct sim_net *sim_net_init(struct loop *l, uint64_t seed) {
     w.loop = l;
     w.net = (struct sim_net){.delay = 10 * LOOP_MS, .window = 256 * 1024, .random = seed * 2654435769u + 1};
     w.next_port = 20000;
+    sim_source(NULL);
     loop_timer_init(&w.timer, l, on_timer, NULL);
     return &w.net;
 }

@@ -23,6 +23,8 @@ void sim_pass(struct loop *l, uint64_t ns);
 bool sim_until(struct loop *l, bool (*done)(void *arg), void *arg, uint64_t limit);
 /* Turns of the loop so far: tells a busy loop. */
 uint64_t sim_turns(const struct loop *l);
+/* The machine has just woken from a sleep, in which no time passed by this clock. */
+void sim_wake(struct loop *l);
 
 /* --- the network; one per process --- */
 
@@ -48,6 +50,12 @@ struct sim_net *sim_net_init(struct loop *l, uint64_t seed);
 /* Ends the world; false if sockets are left. */
 bool sim_net_done(void);
 void sim_rule(uint16_t port, enum sim_rule udp, enum sim_rule tcp);
+/* Cuts off all sockets to upstreams that are there now, for good and without a word, as a NAT that forgot them does. */
+void sim_cut(void);
+/* Tells what a monitor of this world would: something of the network changed. */
+void sim_network_changed(void);
+/* The local address that leads everywhere: NULL: 10.0.0.2 again; "": none, as without a network. */
+void sim_source(const char *ip);
 /* A name that the resolver knows; ip NULL: it is forgotten. */
 void sim_name(const char *name, const char *ip);
 

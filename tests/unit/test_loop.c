@@ -541,6 +541,36 @@ static void signals_arrive_in_the_loop(void **state) {
     loop_signal_stop(&s);
 }
 
+static void on_wake(void *arg) { note(arg, 'w'); }
+
+static void doze(void *arg) {
+    struct fixture *f = arg;
+    struct timespec ts = {.tv_sec = LOOP_ASLEEP / LOOP_S, .tv_nsec = 100000000};
+    note(f, 's');
+    nanosleep(&ts, NULL);
+}
+
+/* A process that did not run hears of it once: the first timer that is much too late tells. */
+static void a_late_timer_tells_of_a_sleep(void **state) {
+    struct fixture *f = *state;
+    struct tick a, b;
+    struct defer sleep;
+    loop_on_wake(f->l, on_wake, f);
+    defer_init(&sleep, doze, f);
+    tick_init(&a, f, 'a');
+    tick_init(&b, f, 'b');
+    tick_at(&a, loop_now(f->l) + 10 * LOOP_MS);
+    tick_at(&b, loop_now(f->l) + 20 * LOOP_MS);
+    defer_post(loop_defer(f->l), &sleep);
+    loop_run(f->l); /* the wake-up watch alone does not keep it running */
+    assert_string_equal(f->order, "sabw");
+    memset(f->order, 0, sizeof f->order);
+    tick_at(&a, loop_now(f->l) + 50 * LOOP_MS); /* nothing unusual */
+    loop_run(f->l);
+    assert_string_equal(f->order, "a");
+    loop_on_wake(f->l, NULL, NULL);
+}
+
 static void two_loops_do_not_mix(void **state) {
     struct fixture *f = *state;
     struct fixture g = {.l = loop_new()};
@@ -582,6 +612,7 @@ int main(void) {
         TEST(a_descriptor_number_comes_again),
         TEST(a_callback_frees_other_watchers),
         TEST(signals_arrive_in_the_loop),
+        TEST(a_late_timer_tells_of_a_sleep),
         TEST(two_loops_do_not_mix),
     };
     return cmocka_run_group_tests_name("loop", tests, NULL, NULL);

@@ -364,6 +364,46 @@ static void the_network_changed(void **state) {
     assert_started(feed(POLICY_KICK, H2, ERR_OK), false, true); /* HTTP/3 is not held down any more */
 }
 
+static void attempts_begin_anew_on_another_network(void **state) {
+    (void)state;
+    begin(TRANSPORT_AUTO);
+    feed(POLICY_START, H2, ERR_OK);
+    tick_at_deadline(); /* both run */
+    now += S;
+    struct policy_actions a = feed(POLICY_KICK, H2, ERR_OK);
+    assert_true(a.cancel[H2] && a.cancel[H3]);
+    assert_started(a, false, true);
+    assert_true(policy_deadline(&p) == now + S); /* the race as at first */
+    now += S;
+    a = feed(POLICY_KICK, H2, ERR_OK); /* changes without end do not keep them from ending */
+    assert_false(a.cancel[H2] || a.cancel[H3]);
+    assert_started(a, false, false);
+    now += S;
+    assert_started(feed(POLICY_KICK, H2, ERR_OK), false, true);
+}
+
+static void stale(void **state) {
+    (void)state;
+    on_h3(); /* replaced at once, by the same transport: it is not to blame */
+    struct policy_actions a = feed(POLICY_T_STALE, H3, ERR_UPSTREAM_TIMEOUT);
+    assert_true(a.retire[H3]);
+    assert_started(a, false, true);
+    assert_int_equal(p.held_until, 0);
+    assert_true(policy_deadline(&p) == now + S);
+    feed(POLICY_T_UP, H3, ERR_OK);
+    a = feed(POLICY_T_STALE, H3, ERR_UPSTREAM_TIMEOUT); /* also again and again */
+    assert_started(a, false, true);
+    begin(TRANSPORT_ONLY_H2);
+    feed(POLICY_START, H2, ERR_OK);
+    feed(POLICY_T_UP, H2, ERR_OK);
+    a = feed(POLICY_T_STALE, H2, ERR_UPSTREAM_TIMEOUT);
+    assert_true(a.retire[H2]);
+    assert_started(a, true, false);
+    on_h3(); /* not one that is not in use */
+    assert_started(feed(POLICY_T_STALE, H2, ERR_UPSTREAM_TIMEOUT), false, false);
+    assert_int_equal(p.use, H3);
+}
+
 static void goaway(void **state) {
     (void)state;
     on_h3();
@@ -541,7 +581,7 @@ int main(void) {
         cmocka_unit_test(growth_stops_at_the_ceiling),
         cmocka_unit_test(jitter_spreads),
         cmocka_unit_test(the_network_changed),
-        cmocka_unit_test(goaway),
+        cmocka_unit_test(attempts_begin_anew_on_another_network), cmocka_unit_test(stale), cmocka_unit_test(goaway),
         cmocka_unit_test(parked),
         cmocka_unit_test(demand_and_start_hurry_nothing),
         cmocka_unit_test(late_events_change_nothing),
