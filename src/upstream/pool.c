@@ -101,6 +101,7 @@ struct link *pool_link(struct pool *p) {
 /* --- links --- */
 
 static void retired_event(struct pool *p, struct link *l, enum link_event ev) {
+    if (ev == LINK_SILENT || ev == LINK_STALE) pool_opens_requeue(p, l);
     if (ev != LINK_ENDED) return;
     for (size_t i = 0; i < POOL_LINKS; i++) {
         if (p->retired[i] != l) continue;

@@ -121,6 +121,23 @@ static void the_session_in_use_is_lost_beside_others(void **state) {
     }
 }
 
+/* All sessions of HTTP/3 fall silent while requests are on their way on each of them. */
+static void requests_on_all_silent_sessions_are_carried_over(void **state) {
+    (void)state;
+    struct world *w = up("auto", "session_streams = 5\nmax_sessions = 3");
+    struct client *c[15], *d[6];
+    open_flows(w, c, 15);
+    assert_int_equal(world_pool(w).sessions, 3);
+    sim_rule(WORLD_ENDPOINT_PORT, SIM_DROP, SIM_PASS);
+    for (int i = 0; i < 6; i++) d[i] = client_open(w, "target.test", 7, 500, false);
+    uint64_t from = loop_now(w->loop);
+    assert_true(world_all_answered(w, 60 * S));
+    assert_in_range(loop_now(w->loop) - from, S, 12 * S); /* the health timeout, not the death of the sessions */
+    for (int i = 0; i < 6; i++) assert_int_equal(d[i]->rep, 0);
+    assert_int_equal(world_pool(w).use, TRANSPORT_H2);
+    world_free(w);
+}
+
 static void a_session_is_renewed(void **state) {
     (void)state;
     EACH_TRANSPORT(t) {
@@ -186,6 +203,7 @@ int main(void) {
         cmocka_unit_test(one_session_when_one_is_enough),
         cmocka_unit_test(a_refused_session_is_done_without),
         cmocka_unit_test(the_session_in_use_is_lost_beside_others),
+        cmocka_unit_test(requests_on_all_silent_sessions_are_carried_over),
         cmocka_unit_test(a_session_is_renewed),
         cmocka_unit_test(a_renewal_that_is_refused_changes_nothing),
         cmocka_unit_test(new_flows_avoid_a_congested_session),
