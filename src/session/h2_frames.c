@@ -12,7 +12,8 @@
 #define SECOND (1000 * H2_MS)
 
 /* How many a second are still no flood. A peer that gives credit for each frame it reads sends many
- * WINDOW_UPDATEs; the rest is rare between honest peers. */
+ * WINDOW_UPDATEs, and some send empty DATA by the hundred whenever a stream's window is used up; the rest is rare
+ * between honest peers. */
 static const struct {
     const char *name;
     uint32_t max;
@@ -22,7 +23,7 @@ static const struct {
     [H2_COST_RST] = {"RST_STREAM", 20000},
     [H2_COST_PRIORITY] = {"PRIORITY", 200},
     [H2_COST_WINDOW] = {"WINDOW_UPDATE", 400000},
-    [H2_COST_EMPTY] = {"empty DATA", 500},
+    [H2_COST_EMPTY] = {"empty DATA", 20000},
     [H2_COST_CONTINUATION] = {"CONTINUATION", 200},
     [H2_COST_HEADERS] = {"HEADERS", 40000},
     [H2_COST_INVALID] = {"invalid", 200},

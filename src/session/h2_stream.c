@@ -276,6 +276,7 @@ static enum err err_of_code(const struct h2_stream *t, uint32_t code) {
     if (!t->rst_seen) return ERR_UPSTREAM_PROTOCOL;
     if (code == CODE_AUTH || code == CODE_AUTH_OTHER) return ERR_UPSTREAM_AUTH;
     bool tunnel = is_server(t) ? t->answered : t->ss.st.status >= 200 && t->ss.st.status < 300;
+    if (!is_server(t) && !t->ss.st.status && code == NGHTTP2_CONNECT_ERROR) return ERR_TARGET_RESET;
     return tunnel ? ERR_TARGET_RESET : ERR_UPSTREAM_RESET;
 }
 

@@ -325,7 +325,7 @@ static enum err reset_err(const struct h3 *h, const struct h3_stream *t, uint64_
     if (h->s.cfg.server) return ERR_CLIENT_RESET;
     if (code == NGHTTP3_H3_REQUEST_REJECTED) return ERR_UPSTREAM_RETRY;
     if (code == 0x1f || code == 0x64) return ERR_UPSTREAM_AUTH;
-    return t->ss.st.status / 100 == 2 ? ERR_TARGET_RESET : ERR_UPSTREAM_RESET;
+    return t->ss.st.status / 100 == 2 || (!t->ss.st.status && code == NGHTTP3_H3_CONNECT_ERROR) ? ERR_TARGET_RESET : ERR_UPSTREAM_RESET;
 }
 
 static int on_reset(void *arg, int64_t id, uint64_t code) {

@@ -22,7 +22,7 @@
  * Errors     A session that ends says why by session_error(): an err of class upstream, and the original text.
  *            Streams die with: ERR_UPSTREAM_RETRY (REFUSED_STREAM, H3_REQUEST_REJECTED, above GOAWAY's last id: safe to
  *            open elsewhere), ERR_TARGET_RESET (CANCEL / CONNECT_ERROR / any other reset after a 2xx), ERR_UPSTREAM_RESET
- *            (a reset before the response), ERR_UPSTREAM_AUTH (code 0x1f or 0x64), or the session's error.
+ *            (a reset or an end before the response; CONNECT_ERROR is ERR_TARGET_RESET there too), ERR_UPSTREAM_AUTH (code 0x1f or 0x64), or the session's error.
  *            RST_STREAM(NO_ERROR) / STOP_SENDING(H3_NO_ERROR) after the peer's end of stream is no death: the write side
  *            yields ERR_UPSTREAM_STOPPED.
  */

@@ -11,7 +11,8 @@
  * was without streams for 45 s. After session_lifetime a session is renewed: a new one takes its place, it drains.
  *
  * Retries: an open that the peer refused unprocessed, or whose session fell silent or died before the answer, is tried
- * again on the next session, at most twice; the client has sent nothing through it yet.
+ * again on the next session, at most twice; the client has sent nothing through it yet. One whose stream ended without an
+ * answer is tried again after 50, 100, ... 800 ms: some endpoints drop requests so while a session is busy.
  */
 #ifndef ADIT_UPSTREAM_POOL_H
 #define ADIT_UPSTREAM_POOL_H

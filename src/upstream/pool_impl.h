@@ -9,6 +9,7 @@
 enum open_state {
     OPEN_QUEUED,  /* waits for a session */
     OPEN_SENT,    /* the request is out */
+    OPEN_PAUSED,  /* its stream ended without an answer; asked again after a pause */
     OPEN_SETTLED, /* the result waits in the deferred queue */
 };
 
@@ -26,7 +27,7 @@ struct pool_open {
     struct defer node;       /* delivers the result */
     int err;
     char detail[POOL_DETAIL_MAX];
-    unsigned tries;
+    unsigned tries, pauses;
 };
 
 #define POOL_MORE (POOL_SESSIONS_MAX - 1)

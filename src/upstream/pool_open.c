@@ -6,9 +6,11 @@
 #include "upstream/pool_impl.h"
 
 #define OPEN_TRIES 3 /* the first and two more */
+#define PAUSES 5     /* times that a stream may end without an answer before that is the answer */
+#define PAUSE 50     /* ms before the request is sent again; doubles */
 
 static void set_state(struct pool_open *o, enum open_state state) {
-    static const char *const words[] = {"queued", "sent", "settled"};
+    static const char *const words[] = {"queued", "sent", "paused", "settled"};
     struct pool *p = o->pool;
     if (o->state == OPEN_QUEUED) p->queued--;
     if (o->state == OPEN_SENT) p->sent--;
@@ -69,10 +71,23 @@ static void requeue(struct pool_open *o) {
     stream_free(o->stream);
     o->stream = NULL;
     o->link = NULL;
-    p->retried++;
+    if (o->state == OPEN_SENT) p->retried++;
     set_state(o, OPEN_QUEUED);
     loop_timer_set(&o->timer, now_of(p) + p->cfg.recovery_wait * LOOP_MS);
     defer_post(loop_defer(p->cfg.loop), &p->serve);
+}
+
+/* Deployed endpoints drop requests whose answer does not fit into the congestion window of a busy HTTP/3 session: it has
+ * to empty first. */
+static void pause_open(struct pool_open *o) {
+    struct pool *p = o->pool;
+    uint64_t ms = (uint64_t)PAUSE << o->pauses++;
+    stream_free(o->stream);
+    o->stream = NULL;
+    o->link = NULL;
+    p->retried++;
+    set_state(o, OPEN_PAUSED);
+    loop_timer_set(&o->timer, now_of(p) + ms * LOOP_MS);
 }
 
 /* The peer did not process it, or its session is gone: nothing of the client was lost yet. */
@@ -110,6 +125,10 @@ static void on_stream(struct stream *s, unsigned events, void *arg) {
         return;
     }
     if (!(events & STREAM_DEAD)) return;
+    if (s->err == ERR_UPSTREAM_RESET && o->pauses < PAUSES) {
+        pause_open(o);
+        return;
+    }
     if (may_retry(o, s->err)) {
         requeue(o);
         return;
@@ -120,7 +139,9 @@ static void on_stream(struct stream *s, unsigned events, void *arg) {
 static void on_timer(void *arg) {
     struct pool_open *o = arg;
     struct pool *p = o->pool;
-    if (o->state == OPEN_QUEUED) {
+    if (o->state == OPEN_PAUSED) {
+        requeue(o);
+    } else if (o->state == OPEN_QUEUED) {
         enum err why = pool_link(p) ? ERR_UPSTREAM_BUSY : p->policy.reason ? p->policy.reason : ERR_UPSTREAM_TIMEOUT;
         settle(o, why, *p->reason ? p->reason : "no session became ready in time");
     } else if (o->state == OPEN_SENT) {
@@ -182,7 +203,7 @@ void pool_serve(void *arg) {
             settle(o, err, err == ERR_TARGET_NET_UNREACHABLE ? "the endpoint carries no IPv6 (has_ipv6 = false)" : "");
             continue;
         }
-        o->tries++;
+        if (o->pauses == 0) o->tries++;
         o->link = l;
         o->transport = link_transport(l);
         set_state(o, OPEN_SENT);

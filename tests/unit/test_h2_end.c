@@ -178,7 +178,7 @@ static void resets_and_what_they_mean(void **state) {
         {CANCEL, 0, ERR_UPSTREAM_RESET},
         {CANCEL, 200, ERR_TARGET_RESET},
         {CANCEL, 502, ERR_UPSTREAM_RESET},
-        {CONNECT_ERROR, 0, ERR_UPSTREAM_RESET},
+        {CONNECT_ERROR, 0, ERR_TARGET_RESET},
         {CONNECT_ERROR, 200, ERR_TARGET_RESET},
         {NO_ERROR, 0, ERR_UPSTREAM_RESET},
         {NO_ERROR, 200, ERR_TARGET_RESET},

@@ -261,8 +261,8 @@ static const struct flood floods[] = {
     {"RST_STREAM", 19000, 2000, H2RAW_RST, 0, 3, 4, 0},
     {"PRIORITY", 190, 20, H2RAW_PRIORITY, 0, 1, 5, 0},
     {"WINDOW_UPDATE", 390000, 20000, H2RAW_WINDOW, 0, 1, 4, 1},
-    {"empty DATA", 490, 20, H2RAW_DATA, 0, 1, 0, 0},
-    {"empty DATA", 490, 20, H2RAW_DATA, H2RAW_PADDED, 1, 6, 5},
+    {"empty DATA", 19900, 200, H2RAW_DATA, 0, 1, 0, 0},
+    {"empty DATA", 19900, 200, H2RAW_DATA, H2RAW_PADDED, 1, 6, 5},
 };
 
 static void flood_some(struct h2raw *r, const struct flood *f, unsigned n) {
