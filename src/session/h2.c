@@ -216,9 +216,10 @@ static bool h2_out(struct session *s, struct session_out *o, uint64_t now) {
         check(h, make_frames(h, H2_OUT_HIGH, false));
         settle(h);
     }
+    if (!h->out.len) return false;
     o->p = h->out.p + h->out.off;
     o->n = h->out.len;
-    return o->n > 0;
+    return true;
 }
 
 static void h2_sent(struct session *s, size_t n, uint64_t now) {
