@@ -146,6 +146,16 @@ static void parse(struct h2raw *r) {
     }
 }
 
+static void keep(struct h2raw *r, const uint8_t *p, size_t n) {
+    while (r->out_cap < r->out_len + n) {
+        r->out_cap = r->out_cap ? 2 * r->out_cap : 16384;
+        r->out = realloc(r->out, r->out_cap);
+        if (!r->out) abort();
+    }
+    memcpy(r->out + r->out_len, p, n);
+    r->out_len += n;
+}
+
 void h2raw_run(struct h2raw *r) {
     struct session_out o;
     bool moved;
@@ -153,12 +163,9 @@ void h2raw_run(struct h2raw *r) {
         defer_queue_run(&r->queue, 0);
         moved = !r->deaf && session_out(r->s, &o, r->now);
         if (!moved) continue;
-        uint8_t *more = realloc(r->out, r->out_len + o.n);
-        if (!more) abort();
-        r->out = more;
-        memcpy(r->out + r->out_len, o.p, o.n);
-        r->out_len += o.n;
-        session_sent(r->s, o.n, r->now);
+        size_t n = r->piece && r->piece < o.n ? r->piece : o.n;
+        keep(r, o.p, n);
+        session_sent(r->s, n, r->now);
     } while (moved || r->queue.head);
     parse(r);
 }

@@ -45,12 +45,13 @@ struct h2raw {
     unsigned requests;
     /* What was sent by the session. */
     uint8_t *out;
-    size_t out_len, parsed;
+    size_t out_len, out_cap, parsed;
     struct h2raw_frame frames[H2RAW_FRAMES]; /* the first ones */
     unsigned n_frames;
     unsigned count[256]; /* of all, by type */
     size_t data;         /* bytes of DATA */
     bool deaf;           /* nothing is taken from the session */
+    size_t piece;        /* most bytes taken at once; 0: any */
 };
 
 /* A client (or server) whose preface was taken; change config in between. */
