@@ -46,7 +46,8 @@ void cmd_print_help(FILE *to) {
         else fprintf(to, "  %-22s %s\n", head, c->summary);
     }
     fputs("\n"
-          "Signals: SIGTERM and SIGINT let running connections end; a second one ends them.\n"
+          "Signals: SIGHUP reads the configuration again. SIGTERM and SIGINT let running connections end;\n"
+          "a second one ends them.\n"
           "Exit codes: 0 in order, 1 a failure at run time, 2 wrong usage, 78 a wrong configuration.\n"
           "See adit(1) and adit.toml(5).\n",
           to);

@@ -16,7 +16,8 @@
 struct app {
     struct loop *loop;
     struct gateway *gateway;
-    struct loop_signal term, interrupt;
+    struct loop_signal term, interrupt, hangup;
+    const struct cmd_globals *globals;
     struct loop_timer limit;
     bool draining;
 };
@@ -46,6 +47,26 @@ static void on_signal(int signum, void *arg) {
     gateway_drain(a->gateway, on_drained, a);
 }
 
+/* A configuration that is wrong changes nothing. */
+static void on_hangup(int signum, void *arg) {
+    struct app *a = arg;
+    char why[GATEWAY_WHY_MAX];
+    struct conf *conf;
+    (void)signum;
+    enum log_level level = log_get_level();
+    if (a->draining) return;
+    log_info("main", "reloading");
+    if (cmd_load(a->globals, &conf)) {
+        log_error("main", "the configuration is wrong; nothing was changed");
+        return;
+    }
+    if (gateway_reload(a->gateway, conf, why, sizeof why)) {
+        log_set_level(level);
+        log_error("main", "nothing was changed: %s", why);
+    }
+    conf_unref(conf);
+}
+
 /* Thousands of connections need thousands of descriptors; the hard limit is what the system grants. */
 static void raise_nofile(void) {
     struct rlimit r;
@@ -56,8 +77,7 @@ static void raise_nofile(void) {
 }
 
 int cmd_run_conf(struct conf *conf, const struct cmd_globals *g) {
-    struct app a = {0};
-    (void)g;
+    struct app a = {.globals = g};
     char why[GATEWAY_WHY_MAX];
     a.loop = loop_new();
     if (!a.loop) {
@@ -74,13 +94,16 @@ int cmd_run_conf(struct conf *conf, const struct cmd_globals *g) {
     }
     loop_signal_init(&a.term, a.loop, on_signal, &a);
     loop_signal_init(&a.interrupt, a.loop, on_signal, &a);
+    loop_signal_init(&a.hangup, a.loop, on_hangup, &a);
     loop_timer_init(&a.limit, a.loop, on_limit, &a);
     loop_signal_start(&a.term, SIGTERM);
     loop_signal_start(&a.interrupt, SIGINT);
+    loop_signal_start(&a.hangup, SIGHUP);
     gateway_start(a.gateway);
     loop_run(a.loop);
     loop_signal_stop(&a.term);
     loop_signal_stop(&a.interrupt);
+    loop_signal_stop(&a.hangup);
     loop_timer_stop(&a.limit);
     gateway_free(a.gateway);
     log_info("main", "ended");

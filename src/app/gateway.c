@@ -20,6 +20,9 @@
 #define PACKAGE_VERSION "0"
 #endif
 
+/* More reloads than that while old flows live end the oldest ones' flows. */
+#define GATEWAY_DISMISSED 8
+
 struct gateway {
     struct loop *loop;
     struct conf *conf;
@@ -28,7 +31,9 @@ struct gateway {
     struct pool *pool;
     struct flow_set *flows;
     struct listener *listeners[CONF_LISTENERS_MAX];
+    struct addr asked[CONF_LISTENERS_MAX]; /* the addresses as configured: port 0 is not resolved */
     size_t n_listeners;
+    struct pool *dismissed[GATEWAY_DISMISSED]; /* of earlier configurations, while flows use them; oldest first */
 };
 
 /* --- upstream --- */
@@ -65,8 +70,8 @@ static enum transport_choice choice_of(enum conf_transport t) {
     return t == CONF_TRANSPORT_HTTP3 ? TRANSPORT_ONLY_H3 : TRANSPORT_AUTO;
 }
 
-static int make_pool(struct gateway *g, struct creds *creds) {
-    const struct conf_endpoint *e = &g->conf->endpoint;
+static int make_pool(struct gateway *g, struct pool **out, const struct conf *conf, struct creds *creds) {
+    const struct conf_endpoint *e = &conf->endpoint;
     char texts[CONF_ADDRESSES_MAX][DEST_TEXT_MAX], agent[64];
     const char *addresses[CONF_ADDRESSES_MAX];
     for (size_t i = 0; i < e->addresses.n; i++)
@@ -102,7 +107,7 @@ static int make_pool(struct gateway *g, struct creds *creds) {
     c.policy.choice = choice_of(e->transport);
     c.policy.fallback_delay = (uint32_t)e->fallback_delay;
     c.policy.seed = (uint32_t)(loop_now(g->loop) ^ (uintptr_t)g >> 4);
-    int r = pool_new(&g->pool, &c);
+    int r = pool_new(out, &c);
     secret_free(basic);
     return r;
 }
@@ -129,37 +134,48 @@ static bool is_self(const struct dest *d, void *arg) {
     return false;
 }
 
-static int make_listener(struct gateway *g, const struct conf_listener *cl, char *why, size_t cap) {
-    struct listen_user users[CONF_USERS_MAX];
-    char at[ADDR_TEXT_MAX], place[64] = "";
-    unsigned line, col;
-    int errnum;
+/* users: room for CONF_USERS_MAX, to be wiped by the caller. */
+static struct listen_config listen_config_of(struct gateway *g, const struct conf_listener *cl,
+                                             struct listen_user *users) {
     for (size_t i = 0; i < cl->users.n; i++)
         users[i] = (struct listen_user){cl->users.v[i].username, cl->users.v[i].password};
-    struct listen_config c = {.loop = g->loop,
-                              .flows = g->flows,
-                              .name = cl->name,
-                              .address = cl->address,
-                              .protocols = (cl->protocols & CONF_SOCKS5 ? LISTEN_SOCKS5 : 0) |
-                                           (cl->protocols & CONF_HTTP ? LISTEN_HTTP : 0),
-                              .users = users,
-                              .n_users = cl->users.n,
-                              .handshake_timeout = (uint32_t)cl->handshake_timeout,
-                              .idle_timeout = (uint32_t)cl->idle_timeout,
-                              .max_connections = cl->max_connections,
-                              .is_self = is_self,
-                              .arg = g};
-    int r = listener_new(&g->listeners[g->n_listeners], &c, &errnum);
+    return (struct listen_config){.loop = g->loop,
+                                  .flows = g->flows,
+                                  .name = cl->name,
+                                  .address = cl->address,
+                                  .protocols = (cl->protocols & CONF_SOCKS5 ? LISTEN_SOCKS5 : 0) |
+                                               (cl->protocols & CONF_HTTP ? LISTEN_HTTP : 0),
+                                  .users = users,
+                                  .n_users = cl->users.n,
+                                  .handshake_timeout = (uint32_t)cl->handshake_timeout,
+                                  .idle_timeout = (uint32_t)cl->idle_timeout,
+                                  .max_connections = cl->max_connections,
+                                  .is_self = is_self,
+                                  .arg = g};
+}
+
+static int make_listener(struct gateway *g, struct listener **out, const struct conf *conf,
+                         const struct conf_listener *cl, char *why, size_t cap) {
+    struct listen_user users[CONF_USERS_MAX];
+    char at[ADDR_TEXT_MAX], place[64] = "", path[300];
+    unsigned line, col;
+    int errnum;
+    struct listen_config c = listen_config_of(g, cl, users);
+    int r = listener_new(out, &c, &errnum);
     secret_wipe(users, sizeof users);
-    if (r == 0) {
-        g->n_listeners++;
-        return 0;
-    }
-    char path[300];
+    if (r == 0) return 0;
     snprintf(path, sizeof path, "listener.%s.address", cl->name);
-    if (conf_place(g->conf, path, &line, &col)) snprintf(place, sizeof place, ":%u:%u", line, col);
-    snprintf(why, cap, "%s%s: cannot listen on %s: %s", g->conf->name, place,
-             addr_format(&cl->address, at, sizeof at), errnum ? strerror(errnum) : err_text(r));
+    if (conf_place(conf, path, &line, &col)) snprintf(place, sizeof place, ":%u:%u", line, col);
+    snprintf(why, cap, "%s%s: cannot listen on %s: %s", conf->name, place, addr_format(&cl->address, at, sizeof at),
+             errnum ? strerror(errnum) : err_text(r));
+    return r;
+}
+
+static int update_listener(struct gateway *g, struct listener *l, const struct conf_listener *cl) {
+    struct listen_user users[CONF_USERS_MAX];
+    struct listen_config c = listen_config_of(g, cl, users);
+    int r = listener_update(l, &c);
+    secret_wipe(users, sizeof users);
     return r;
 }
 
@@ -178,15 +194,17 @@ static int build(struct gateway *g, char *why, size_t cap) {
     if (r) return r;
     snprintf(why, cap, "%s", err_text(ERR_NO_MEMORY));
     g->resolver = resolver_new(g->loop);
-    r = g->resolver ? make_pool(g, creds) : ERR_NO_MEMORY;
+    r = g->resolver ? make_pool(g, &g->pool, g->conf, creds) : ERR_NO_MEMORY;
     creds_unref(creds);
     if (r) return r;
     struct flow_set_config fc = {.loop = g->loop, .pool = g->pool, .upstream = g->conf->endpoint.hostname};
     g->flows = flow_set_new(&fc);
     if (!g->flows) return ERR_NO_MEMORY;
     for (size_t i = 0; i < g->conf->n_listeners; i++) {
-        r = make_listener(g, &g->conf->listeners[i], why, cap);
+        r = make_listener(g, &g->listeners[i], g->conf, &g->conf->listeners[i], why, cap);
         if (r) return r;
+        g->asked[i] = g->conf->listeners[i].address;
+        g->n_listeners++;
     }
     return 0;
 }
@@ -214,14 +232,132 @@ static void on_news(enum monitor_news news, void *arg) {
     pool_tell(g->pool, news);
 }
 
-void gateway_start(struct gateway *g) {
+static void say_listening(const struct listener *l) {
     char at[ADDR_TEXT_MAX];
-    for (size_t i = 0; i < g->n_listeners; i++)
-        log_info("gateway", "listening name=%s address=%s", listener_name(g->listeners[i]),
-                 addr_format(listener_addr(g->listeners[i]), at, sizeof at));
+    log_info("gateway", "listening name=%s address=%s", listener_name(l),
+             addr_format(listener_addr(l), at, sizeof at));
+}
+
+void gateway_start(struct gateway *g) {
+    for (size_t i = 0; i < g->n_listeners; i++) say_listening(g->listeners[i]);
     g->monitor = monitor_new(g->loop, on_news, g);
     pool_start(g->pool);
 }
+
+/* --- reload --- */
+
+/* What becomes of the listeners: those at an address that stays are kept, whatever else of them changed. */
+struct listener_plan {
+    struct listener *l[CONF_LISTENERS_MAX]; /* by the new configuration */
+    bool fresh[CONF_LISTENERS_MAX];
+    bool kept[CONF_LISTENERS_MAX]; /* by the old one */
+};
+
+static void plan_kept(struct gateway *g, const struct conf *conf, struct listener_plan *plan) {
+    for (size_t i = 0; i < conf->n_listeners; i++)
+        for (size_t k = 0; k < g->n_listeners && !plan->l[i]; k++) {
+            const struct conf_listener *cl = &conf->listeners[i];
+            if (plan->kept[k] || !addr_equal(&g->asked[k], &cl->address)) continue;
+            if (addr_port(&cl->address) == 0 && strcmp(listener_name(g->listeners[k]), cl->name) != 0) continue;
+            plan->kept[k] = true;
+            plan->l[i] = g->listeners[k];
+        }
+}
+
+static void plan_undo(const struct conf *conf, struct listener_plan *plan) {
+    for (size_t i = 0; i < conf->n_listeners; i++)
+        if (plan->fresh[i]) listener_free(plan->l[i]);
+}
+
+static int plan_listeners(struct gateway *g, const struct conf *conf, struct listener_plan *plan, char *why,
+                          size_t cap) {
+    plan_kept(g, conf, plan);
+    for (size_t i = 0; i < conf->n_listeners; i++) {
+        if (plan->l[i]) continue;
+        int r = make_listener(g, &plan->l[i], conf, &conf->listeners[i], why, cap);
+        if (r) {
+            plan_undo(conf, plan);
+            return r;
+        }
+        plan->fresh[i] = true;
+    }
+    return 0;
+}
+
+/* Cannot fail, but for memory: then a listener goes on as it was. */
+static void carry_out(struct gateway *g, const struct conf *conf, const struct listener_plan *plan) {
+    char at[ADDR_TEXT_MAX];
+    for (size_t k = 0; k < g->n_listeners; k++) {
+        if (plan->kept[k]) continue;
+        log_info("gateway", "not listening any more name=%s address=%s", listener_name(g->listeners[k]),
+                 addr_format(listener_addr(g->listeners[k]), at, sizeof at));
+        listener_free(g->listeners[k]);
+    }
+    for (size_t i = 0; i < conf->n_listeners; i++) {
+        g->listeners[i] = plan->l[i];
+        g->asked[i] = conf->listeners[i].address;
+        if (plan->fresh[i]) say_listening(plan->l[i]);
+        else if (update_listener(g, plan->l[i], &conf->listeners[i]))
+            log_error("gateway", "out of memory: a listener stays as it was name=%s", listener_name(plan->l[i]));
+    }
+    g->n_listeners = conf->n_listeners;
+}
+
+static void on_pool_gone(struct pool *p, void *arg) {
+    struct gateway *g = arg;
+    size_t i = 0;
+    while (g->dismissed[i] != p) i++;
+    memmove(g->dismissed + i, g->dismissed + i + 1, (GATEWAY_DISMISSED - 1 - i) * sizeof *g->dismissed);
+    g->dismissed[GATEWAY_DISMISSED - 1] = NULL;
+    pool_free(p);
+}
+
+static void dismiss(struct gateway *g, struct pool *p) {
+    size_t n = 0;
+    while (n < GATEWAY_DISMISSED && g->dismissed[n]) n++;
+    if (n == GATEWAY_DISMISSED) {
+        log_warn("gateway", "ending the sessions of the oldest configuration that is still in use");
+        pool_free(g->dismissed[0]);
+        memmove(g->dismissed, g->dismissed + 1, --n * sizeof *g->dismissed);
+    }
+    g->dismissed[n] = p;
+    pool_dismiss(p, on_pool_gone, g);
+}
+
+int gateway_reload(struct gateway *g, struct conf *conf, char *why, size_t cap) {
+    struct listener_plan plan = {0};
+    struct pool *fresh = NULL, *old = g->pool;
+    struct creds *creds;
+    int r = make_creds(conf, &creds, why, cap);
+    if (r) return r;
+    bool upstream = conf_endpoint_diff(&g->conf->endpoint, &conf->endpoint) >= CONF_RELOAD_UPSTREAM;
+    r = plan_listeners(g, conf, &plan, why, cap);
+    if (r == 0 && upstream) {
+        snprintf(why, cap, "%s", err_text(ERR_NO_MEMORY));
+        r = make_pool(g, &fresh, conf, creds);
+        if (r == 0) {
+            pool_start(fresh);
+            r = flow_set_use(g->flows, fresh, conf->endpoint.hostname);
+        }
+        if (r) {
+            pool_free(fresh);
+            plan_undo(conf, &plan);
+        }
+    }
+    creds_unref(creds);
+    if (r) return r;
+    carry_out(g, conf, &plan);
+    if (upstream) {
+        g->pool = fresh;
+        dismiss(g, old);
+    }
+    conf_unref(g->conf);
+    g->conf = conf_ref(conf);
+    log_info("gateway", "reloaded listeners=%zu upstream=%s", g->n_listeners, upstream ? "new" : "same");
+    return 0;
+}
+
+/* --- end --- */
 
 static void close_listeners(struct gateway *g) {
     for (size_t i = 0; i < g->n_listeners; i++) listener_free(g->listeners[i]);
@@ -239,6 +375,7 @@ void gateway_free(struct gateway *g) {
     monitor_free(g->monitor);
     flow_set_free(g->flows);
     pool_free(g->pool);
+    for (size_t i = 0; i < GATEWAY_DISMISSED; i++) pool_free(g->dismissed[i]);
     resolver_free(g->resolver);
     conf_unref(g->conf);
     free(g);

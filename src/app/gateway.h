@@ -21,6 +21,11 @@ struct gateway;
 int gateway_new(struct gateway **out, struct loop *l, struct conf *conf, char *why, size_t cap);
 /* Connects to the endpoint and says where it listens. */
 void gateway_start(struct gateway *g);
+/* Goes on by another snapshot, or does not change at all. Listeners at an address that stays are kept, others are bound
+ * before the old ones are closed; handshakes on a closed one end, flows live on. When something of the endpoint changed,
+ * new sessions are made by the new snapshot: flows that relay stay on the old ones, which end with them, and requests that
+ * have no answer yet are sent anew. Errors as gateway_new(). */
+int gateway_reload(struct gateway *g, struct conf *conf, char *why, size_t cap);
 /* Takes no new connections and lets the flows end; then `drained` is called, once. */
 void gateway_drain(struct gateway *g, void (*drained)(void *arg), void *arg);
 /* Ends everything at once. NULL is allowed. */

@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "flow/relay.h"
 
+#define FLOW_LISTENER_MAX 65 /* longer names are cut in the record */
+
 enum flow_state {
     FLOW_OPENING,  /* the upstream was asked */
     FLOW_RELAYING, /* 200: both streams belong to the relay */
@@ -20,6 +22,8 @@ struct flow {
     struct flow *next, *prev;
     enum flow_state state;
     uint64_t id;
+    const char *upstream; /* the set's */
+    char listener[FLOW_LISTENER_MAX];
     struct flow_request rq; /* client: owned while OPENING */
     struct pool_open *open;
     struct relay *relay;
@@ -28,8 +32,15 @@ struct flow {
     uint64_t answered; /* when the upstream answered, ns */
 };
 
+/* Names of upstreams: few, and flows of an earlier one may still live. */
+struct flow_upstream {
+    struct flow_upstream *next;
+    char name[];
+};
+
 struct flow_set {
-    struct flow_set_config cfg;
+    struct flow_set_config cfg; /* upstream: in `upstreams` */
+    struct flow_upstream *upstreams;
     struct linger_set *lingers;
     struct flow *head;
     unsigned count;
@@ -62,6 +73,9 @@ void flow_open(struct flow_set *set, const struct flow_request *rq) {
     f->set = set;
     f->rq = *rq;
     f->id = ++set->last_id;
+    f->upstream = set->cfg.upstream;
+    snprintf(f->listener, sizeof f->listener, "%s", rq->listener);
+    f->rq.listener = f->listener;
     f->next = set->head;
     if (set->head) set->head->prev = f;
     set->head = f;
@@ -162,7 +176,7 @@ static unsigned ms_between(uint64_t from, uint64_t to) { return to > from ? (uns
 
 /* One line for one flow, whatever became of it. */
 static void record(struct flow_set *set, const struct flow_request *rq, const struct dest *dest, uint64_t id,
-                   const char *transport, unsigned open_ms, int err, const char *by, const char *detail,
+                   const char *upstream, const char *transport, unsigned open_ms, int err, const char *by, const char *detail,
                    const struct relay_end *moved) {
     char to[DEST_TEXT_MAX] = "-", remote[ADDR_TEXT_MAX], quoted[300];
     if (dest) dest_format(dest, to, sizeof to);
@@ -170,7 +184,7 @@ static void record(struct flow_set *set, const struct flow_request *rq, const st
              "end id=%" PRIu64 " listener=%s protocol=%s client=%s dest=%s upstream=%s transport=%s by=%s reason=%s "
              "up=%" PRIu64 " down=%" PRIu64 " open_ms=%u total_ms=%u%s%s",
              id, rq->listener, rq->protocol, addr_format(&rq->remote, remote, sizeof remote), to,
-             transport ? set->cfg.upstream : "-", transport ? transport : "-", by, err_word(err),
+             transport ? upstream : "-", transport ? transport : "-", by, err_word(err),
              moved ? moved->up : 0, moved ? moved->down : 0, open_ms,
              ms_between(rq->accepted, loop_now(set->cfg.loop)), *detail ? " detail=" : "",
              *detail ? log_quote_str(detail, quoted, sizeof quoted) : "");
@@ -186,7 +200,7 @@ static void end(struct flow *f, int err, const char *by, const char *detail, con
     const char *transport = f->answered ? transport_word(f->transport) : NULL;
     unsigned open_ms = f->answered ? ms_between(f->rq.accepted, f->answered) : 0;
     f->state = FLOW_ENDED;
-    record(set, &f->rq, &f->rq.dest, f->id, transport, open_ms, err, by, detail, moved);
+    record(set, &f->rq, &f->rq.dest, f->id, f->upstream, transport, open_ms, err, by, detail, moved);
     stream_free(f->rq.client);
     if (f->prev) f->prev->next = f->next;
     else set->head = f->next;
@@ -202,7 +216,7 @@ void flow_refuse(struct flow_set *set, const struct flow_request *rq, const stru
     uint8_t reply[FLOW_REPLY_MAX];
     size_t n = word(rq, err, detail, reply, sizeof reply);
     linger_close(set->lingers, rq->client, reply, n);
-    record(set, rq, dest, ++set->last_id, NULL, 0, err, by_class(err), detail, NULL);
+    record(set, rq, dest, ++set->last_id, NULL, NULL, 0, err, by_class(err), detail, NULL);
     if (rq->ended) rq->ended(rq->arg);
 }
 
@@ -225,12 +239,34 @@ static void on_drained(void *arg) {
     drained(set->drained_arg);
 }
 
+static const char *keep_name(struct flow_set *set, const char *name) {
+    for (struct flow_upstream *u = set->upstreams; u; u = u->next)
+        if (strcmp(u->name, name) == 0) return u->name;
+    struct flow_upstream *u = malloc(sizeof *u + strlen(name) + 1);
+    if (!u) return NULL;
+    strcpy(u->name, name);
+    u->next = set->upstreams;
+    set->upstreams = u;
+    return u->name;
+}
+
+static void free_names(struct flow_set *set) {
+    while (set->upstreams) {
+        struct flow_upstream *u = set->upstreams;
+        set->upstreams = u->next;
+        free(u);
+    }
+}
+
 struct flow_set *flow_set_new(const struct flow_set_config *c) {
     struct flow_set *set = calloc(1, sizeof *set);
     if (!set) return NULL;
     set->cfg = *c;
+    set->cfg.upstream = keep_name(set, c->upstream);
     set->lingers = linger_set_new(c->loop);
-    if (!set->lingers) {
+    if (!set->lingers || !set->cfg.upstream) {
+        linger_set_free(set->lingers);
+        free_names(set);
         free(set);
         return NULL;
     }
@@ -254,7 +290,24 @@ void flow_set_free(struct flow_set *set) {
     linger_set_free(set->lingers);
     defer_cancel(&set->drained_node);
     loop_timer_stop(&set->drain_poll);
+    free_names(set);
     free(set);
+}
+
+int flow_set_use(struct flow_set *set, struct pool *pool, const char *upstream) {
+    const char *name = keep_name(set, upstream);
+    if (!name) return ERR_NO_MEMORY;
+    set->cfg.pool = pool;
+    set->cfg.upstream = name;
+    for (struct flow *f = set->head, *next; f; f = next) {
+        next = f->next;
+        if (f->state != FLOW_OPENING || !f->open) continue;
+        pool_open_cancel(f->open);
+        f->upstream = name;
+        f->open = pool_open(pool, &f->rq.dest, on_opened, f);
+        if (!f->open) fail(f, ERR_NO_MEMORY, "");
+    }
+    return 0;
 }
 
 unsigned flow_count(const struct flow_set *set) { return set->count; }

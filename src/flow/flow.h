@@ -29,11 +29,14 @@ typedef size_t flow_reply(const struct flow_request *rq, int err, const char *de
 struct flow_set_config {
     struct loop *loop;
     struct pool *pool;    /* where flows go; not owned, outlives the set */
-    const char *upstream; /* its name, for the record */
+    const char *upstream; /* its name, for the record; copied */
 };
 
 /* NULL when out of memory. */
 struct flow_set *flow_set_new(const struct flow_set_config *c);
+/* Flows go there from now on: flows whose way is being opened are opened anew, those that relay stay on the streams they
+ * have. ERR_NO_MEMORY: nothing changed. */
+int flow_set_use(struct flow_set *set, struct pool *pool, const char *upstream);
 /* Ends all flows at once, each with its record (reason shutdown). NULL is allowed. */
 void flow_set_free(struct flow_set *set);
 unsigned flow_count(const struct flow_set *set);
@@ -47,7 +50,7 @@ struct flow_request {
     struct dest dest;
     flow_reply *reply;         /* NULL: nothing is said */
     int hint;                  /* for the reply function: what the inbound knows beside the err */
-    const char *listener;      /* name; outlives the flow */
+    const char *listener;      /* name; copied */
     const char *protocol;      /* "socks5", "http"; static */
     struct addr remote;        /* the client's address */
     uint64_t accepted;         /* when the connection was accepted, ns */

@@ -25,14 +25,18 @@ void conn_set_state(struct conn *c, enum conn_state state) {
 
 /* --- the listener --- */
 
+static void config_free(struct listen_config *c) {
+    for (size_t i = 0; i < c->n_users; i++) {
+        free((char *)c->users[i].name);
+        secret_free((char *)c->users[i].password);
+    }
+    free((struct listen_user *)c->users);
+    free((char *)c->name);
+}
+
 static void listener_release(struct listener *l) {
     if (!l->closing || l->connections) return;
-    for (size_t i = 0; i < l->cfg.n_users; i++) {
-        free((char *)l->cfg.users[i].name);
-        secret_free((char *)l->cfg.users[i].password);
-    }
-    free((struct listen_user *)l->cfg.users);
-    free((char *)l->cfg.name);
+    config_free(&l->cfg);
     free(l->limit);
     free(l);
 }
@@ -43,18 +47,26 @@ static void connection_gone(void *arg) {
     listener_release(l);
 }
 
-static int copy_users(struct listener *l, const struct listen_config *c) {
+static int copy_users(struct listen_config *to, const struct listen_config *c) {
     struct listen_user *users = c->n_users ? calloc(c->n_users, sizeof *users) : NULL;
-    l->cfg.users = users;
-    l->cfg.n_users = 0;
+    to->users = users;
+    to->n_users = 0;
     if (c->n_users && !users) return ERR_NO_MEMORY;
     for (size_t i = 0; i < c->n_users; i++) {
         users[i].name = strdup(c->users[i].name);
         users[i].password = secret_dup(c->users[i].password, strlen(c->users[i].password));
-        l->cfg.n_users = i + 1;
+        to->n_users = i + 1;
         if (!users[i].name || !users[i].password) return ERR_NO_MEMORY;
     }
     return 0;
+}
+
+/* `to` is to be freed either way. */
+static int config_copy(struct listen_config *to, const struct listen_config *c) {
+    *to = *c;
+    to->name = strdup(c->name);
+    int r = copy_users(to, c);
+    return to->name ? r : ERR_NO_MEMORY;
 }
 
 static void on_accepted(struct stream *s, const struct addr *remote, void *arg) { listener_accept(arg, s, remote); }
@@ -64,11 +76,9 @@ int listener_new(struct listener **out, const struct listen_config *c, int *errn
     *out = NULL;
     *errnum = 0;
     if (!l) return ERR_NO_MEMORY;
-    l->cfg = *c;
-    l->cfg.name = strdup(c->name);
     l->limit = calloc(1, sizeof *l->limit);
-    int r = copy_users(l, c);
-    if (r == 0 && (!l->cfg.name || !l->limit)) r = ERR_NO_MEMORY;
+    int r = config_copy(&l->cfg, c);
+    if (!l->limit) r = ERR_NO_MEMORY;
     if (r == 0) {
         l->sock = sock_listen(c->loop, &c->address, BACKLOG, on_accepted, l, errnum);
         if (!l->sock) r = ERR_IO;
@@ -79,6 +89,19 @@ int listener_new(struct listener **out, const struct listen_config *c, int *errn
     }
     sock_listen_addr(l->sock, &l->address);
     *out = l;
+    return 0;
+}
+
+int listener_update(struct listener *l, const struct listen_config *c) {
+    struct listen_config fresh;
+    int r = config_copy(&fresh, c);
+    if (r) {
+        config_free(&fresh);
+        return r;
+    }
+    fresh.address = l->cfg.address;
+    config_free(&l->cfg);
+    l->cfg = fresh;
     return 0;
 }
 

@@ -44,6 +44,9 @@ struct listener;
 
 /* Binds and listens; everything is copied. 0, ERR_NO_MEMORY, or ERR_IO with *errnum. */
 int listener_new(struct listener **out, const struct listen_config *c, int *errnum);
+/* Everything but the address becomes as c says: for connections accepted from now on, and for handshakes that have not
+ * got there yet. 0, or ERR_NO_MEMORY and nothing changed. */
+int listener_update(struct listener *l, const struct listen_config *c);
 /* The bound address, port 0 resolved. */
 const struct addr *listener_addr(const struct listener *l);
 const char *listener_name(const struct listener *l);

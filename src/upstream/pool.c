@@ -100,6 +100,10 @@ struct link *pool_link(struct pool *p) {
 
 /* --- links --- */
 
+static void check_gone(struct pool *p) {
+    if (p->gone && !p->retired[0]) defer_post(loop_defer(p->cfg.loop), &p->gone_node);
+}
+
 static void retired_event(struct pool *p, struct link *l, enum link_event ev) {
     if (ev == LINK_SILENT || ev == LINK_STALE) pool_opens_requeue(p, l);
     if (ev != LINK_ENDED) return;
@@ -108,6 +112,7 @@ static void retired_event(struct pool *p, struct link *l, enum link_event ev) {
         memmove(p->retired + i, p->retired + i + 1, (POOL_LINKS - 1 - i) * sizeof *p->retired);
         p->retired[POOL_LINKS - 1] = NULL;
         link_free(l);
+        check_gone(p);
         return;
     }
 }
@@ -331,12 +336,18 @@ static int copy_config(struct pool *p, const struct pool_config *c) {
     return short_of ? ERR_NO_MEMORY : 0;
 }
 
+static void on_gone(void *arg) {
+    struct pool *p = arg;
+    p->gone(p, p->gone_arg);
+}
+
 int pool_new(struct pool **out, const struct pool_config *c) {
     struct pool *p = calloc(1, sizeof *p);
     *out = NULL;
     if (!p) return ERR_NO_MEMORY;
     loop_timer_init(&p->tick, c->loop, on_tick, p);
     defer_init(&p->serve, pool_serve, p);
+    defer_init(&p->gone_node, on_gone, p);
     p->cfg.loop = c->loop;
     pool_more_init(p);
     int r = copy_config(p, c);
@@ -353,6 +364,13 @@ void pool_start(struct pool *p) { pool_policy(p, POLICY_START, TRANSPORT_H2, ERR
 
 void pool_stop(struct pool *p) { pool_policy(p, POLICY_STOP, TRANSPORT_H2, ERR_SHUTDOWN, false); }
 
+void pool_dismiss(struct pool *p, void (*gone)(struct pool *p, void *arg), void *arg) {
+    pool_stop(p);
+    p->gone = gone;
+    p->gone_arg = arg;
+    check_gone(p);
+}
+
 void pool_free(struct pool *p) {
     if (!p) return;
     pool_opens_free(p);
@@ -365,6 +383,7 @@ void pool_free(struct pool *p) {
     }
     loop_timer_stop(&p->tick);
     defer_cancel(&p->serve);
+    defer_cancel(&p->gone_node);
     creds_unref(p->cfg.session.creds);
     secret_free(p->cfg.context.authorization);
     free(p->cfg.context.user_agent);

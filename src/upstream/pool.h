@@ -64,6 +64,8 @@ void pool_start(struct pool *p);
 void pool_tell(struct pool *p, enum monitor_news news);
 /* Fails what waits with ERR_SHUTDOWN and retires the sessions; running flows go on. */
 void pool_stop(struct pool *p);
+/* pool_stop(), and `gone` is called, once and from the deferred queue, when its last session has ended: free it then. */
+void pool_dismiss(struct pool *p, void (*gone)(struct pool *p, void *arg), void *arg);
 /* Closes everything at once. NULL is allowed. Opens under way are gone without a callback. */
 void pool_free(struct pool *p);
 

@@ -70,6 +70,9 @@ struct pool {
     struct pool_open *opens, *opens_tail;
     unsigned queued, sent;
     struct defer serve;
+    struct defer gone_node;
+    void (*gone)(struct pool *p, void *arg); /* dismissed */
+    void *gone_arg;
     uint64_t last_open;
     unsigned opened, failed, retried;
 };

@@ -293,8 +293,9 @@ static void make_endpoint(struct world *w, const struct world_config *c) {
     assert_int_equal(endpoint_listen_udp(w->ep, &at, &bound), 0);
 }
 
-static void make_gateway(struct world *w, const struct world_config *c) {
-    char text[8192], why[GATEWAY_WHY_MAX] = "";
+struct conf *world_conf(struct world *w, const struct world_config *c) {
+    char text[8192];
+    struct conf *conf;
     struct conf_report *report = calloc(1, sizeof *report);
     int n = snprintf(text, sizeof text,
                      "[endpoint]\nhostname = \"endpoint.test\"\naddresses = [\"gate.test:443\"]\nusername = \"alice\"\n"
@@ -302,11 +303,17 @@ static void make_gateway(struct world *w, const struct world_config *c) {
                      "[listener.mixed]\naddress = \"127.0.0.1:1080\"\n%s\n",
                      c->password ? c->password : "secret", c->transport ? c->transport : "auto",
                      c->endpoint ? c->endpoint : "", w->trust, c->listener ? c->listener : "");
-    if (conf_load_text("sim.toml", text, (size_t)n, &w->conf, report)) {
+    if (conf_load_text("sim.toml", text, (size_t)n, &conf, report)) {
         conf_report_print(report, stderr);
         fail();
     }
     free(report);
+    return conf;
+}
+
+static void make_gateway(struct world *w, const struct world_config *c) {
+    char why[GATEWAY_WHY_MAX] = "";
+    w->conf = world_conf(w, c);
     sim_name("gate.test", "10.0.0.1");
     if (gateway_new(&w->gw, w->loop, w->conf, why, sizeof why)) {
         fprintf(stderr, "%s\n", why);

@@ -42,6 +42,8 @@ struct world_config {
 };
 
 struct world *world_new(const struct world_config *c);
+/* The snapshot that world_new() makes of this; the caller unrefs it. */
+struct conf *world_conf(struct world *w, const struct world_config *c);
 /* Starts the gateway (world_new leaves it bound but not connecting). */
 void world_start(struct world *w);
 /* Frees everything and fails the test if sockets are left. */
