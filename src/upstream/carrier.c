@@ -66,6 +66,7 @@ static void on_pump(void *arg) {
     struct carrier *c = arg;
     if (c->readable) pump_in(c);
     pump_out(c);
+    if (c->cb.pumped) c->cb.pumped(c, c->cb.arg); /* last: it may free the carrier */
 }
 
 static void on_tcp(struct stream *s, unsigned events, void *arg) {

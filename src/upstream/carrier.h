@@ -21,6 +21,8 @@ struct carrier_cb {
     void (*state)(struct carrier *c, enum session_state state, void *arg);
     /* something was received and handled; NULL if not wanted */
     void (*progress)(struct carrier *c, void *arg);
+    /* what the session had to say was put out: room for streams may have come without a received byte; NULL if not wanted */
+    void (*pumped)(struct carrier *c, void *arg);
     void *arg;
 };
 

@@ -293,6 +293,12 @@ static void on_carrier_state(struct carrier *c, enum session_state state, void *
     }
 }
 
+static void tell_room(struct link *l) {
+    if (!l->want_room || !link_capacity(l)) return;
+    l->want_room = false;
+    emit(l, LINK_ROOM);
+}
+
 static void on_progress(struct carrier *c, void *arg) {
     struct link *l = arg;
     (void)c;
@@ -301,17 +307,19 @@ static void on_progress(struct carrier *c, void *arg) {
         l->silent = false;
         watch_arm(l);
     }
-    if (l->want_room && link_capacity(l)) {
-        l->want_room = false;
-        emit(l, LINK_ROOM);
-    }
+    tell_room(l);
+}
+
+static void on_pumped(struct carrier *c, void *arg) {
+    (void)c;
+    tell_room(arg);
 }
 
 /* --- TCP --- */
 
 static void on_dialled(struct stream *s, const struct addr *to, int err, void *arg) {
     struct link *l = arg;
-    struct carrier_cb cb = {on_carrier_state, on_progress, l};
+    struct carrier_cb cb = {on_carrier_state, on_progress, on_pumped, l};
     l->dial = NULL;
     if (!s) {
         set_error(l, err, NULL);
@@ -368,7 +376,7 @@ static void on_try_state(struct carrier *c, enum session_state state, void *arg)
 static void on_stagger(void *arg) { try_next(arg); }
 
 static void try_next(struct link *l) {
-    struct carrier_cb cb = {on_try_state, on_progress, l};
+    struct carrier_cb cb = {on_try_state, on_progress, on_pumped, l};
     int err = ERR_OK;
     while (l->next < l->n_addrs) {
         size_t at = l->next++;

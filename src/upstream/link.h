@@ -32,7 +32,7 @@
 
 enum link_event {
     LINK_UP,      /* the session takes streams */
-    LINK_CHECKED, /* the health check was answered with 200 */
+    LINK_CHECKED, /* the health check was answered, and not by 401 or 407: link_check_status() tells */
     LINK_AUTH,    /* the health check was refused: credentials */
     LINK_SILENT,  /* once per silence; the link lives on */
     LINK_DRAIN,   /* no new streams any more */

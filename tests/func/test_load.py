@@ -97,7 +97,8 @@ def parallel_downloads(t):
     check(source.most == n, f"only {source.most} were open at once")
     check(grown < 192 * MIB, f"adit grew by {grown // MIB} MiB")
     wait_until(lambda: source.open == 0, 20, "the targets' connections end")
-    wait_until(lambda: adit.descriptors() <= descriptors, 20, "descriptors as before")
+    spare = 3  # sessions beside the one in use stay for 45 s
+    wait_until(lambda: adit.descriptors() <= descriptors + spare, 20, "descriptors as before")
     wait_until(lambda: len(adit.records()) == n + 10, 20, "a record for each flow")
     used = adit.cpu_seconds()
     time.sleep(1)

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """adit as a process: exit codes, what `check` says, signals, and what becomes of running flows."""
 import os
+import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import clients
 import targets
 from clients import SocksError, socks5
-from harness import BOTH, PASSWORD, PY, SANITIZER, Adit, case, check, main, program, wait_until
+from harness import BOTH, C, PASSWORD, PY, SANITIZER, Adit, case, check, listening, main, program, wait_until
 
 
 def run(*arguments, seconds=20, **options):
@@ -187,7 +189,6 @@ def nobody_reads_the_log(t):
         else:
             process = subprocess.Popen(["/bin/sh", "-c", 'exec "$0" -c "$1" 2>&- 1>&-', program("ADIT", "adit"), path])
         t.defer(process.kill)
-        from harness import listening
         wait_until(lambda: listening(port), 10, "adit listens")
         for _ in range(3):
             with socks5(port, "127.0.0.1", echo.port) as sock:
@@ -226,6 +227,83 @@ def two_listeners(t):
         sock.sendall(f"CONNECT 127.0.0.1:{echo.port} HTTP/1.1\r\n\r\n".encode())
         check(clients.is_closed(sock, 5), "HTTP was answered where only SOCKS5 is spoken")
     adit.wait_record(listener="more")
+
+
+@case(endpoints=(C,), transports=("http2",))
+def a_reload(t):
+    """SIGHUP: another port and another transport, while a flow goes on."""
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    adit = t.adit(endpoint)
+    old = socks5(adit.port, "127.0.0.1", echo.port)
+    with old:
+        check(clients.ping(old), "no echo")
+        path, port = t.config(endpoint, upstream_protocol="http3")
+        os.replace(path, adit.config)
+        adit.signal(signal.SIGHUP)
+        wait_until(lambda: listening(port, adit.pid), 5, "the new port")
+        wait_until(lambda: not listening(adit.port, adit.pid), 5, "the old port is closed")
+        with socks5(port, "127.0.0.1", echo.port) as sock:
+            check(clients.ping(sock), "no echo after the reload")
+        check(adit.wait_record(id="2")["transport"] == "h3", adit.records())
+        check(clients.ping(old), "the old flow was lost")
+    check(adit.wait_record(id="1")["transport"] == "h2", adit.records())
+
+
+@case(endpoints=(C,), transports=("http2",))
+def a_reload_of_what_is_wrong(t):
+    """A bad file is told with its place, and changes nothing; no file at all neither."""
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    adit = t.adit(endpoint)
+    with open(adit.config, "a") as file:
+        file.write('\n[listener.more]\nadress = "127.0.0.1:1"\n')
+    line = open(adit.config).read().count("\n")
+    adit.signal(signal.SIGHUP)
+    adit.wait_log("nothing was changed")
+    check(re.search(rf":{line}:1: unknown option 'adress'; did you mean 'address'", adit.stderr()), adit.stderr()[-500:])
+    os.unlink(adit.config)
+    adit.signal(signal.SIGHUP)
+    wait_until(lambda: adit.stderr().count("nothing was changed") == 2, 5, "the second refusal")
+    with socks5(adit.port, "127.0.0.1", echo.port) as sock:
+        check(clients.ping(sock), "no echo")
+    check(adit.stderr().count("session up") == 1, "the session was replaced")
+
+
+@case(endpoints=(C,), transports=("auto",), seconds=120)
+def a_hundred_reloads_under_load(t):
+    """Every second one changes the endpoint's options; no flow is lost, no descriptor and no memory stays."""
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    adit = t.adit(endpoint)
+    texts = [open(adit.config).read()]
+    texts.append(texts[0].replace("[endpoint]", "[endpoint]\nconnect_timeout = 20000"))
+    stop, done, failed = threading.Event(), [], []
+
+    def load():
+        while not stop.is_set():
+            try:
+                with socks5(adit.port, "127.0.0.1", echo.port) as sock:
+                    check(clients.ping(sock), "no echo")
+                done.append(1)
+            except Exception as error:
+                failed.append(repr(error))
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    descriptors = rss = 0
+    for n in range(100):
+        with open(adit.config, "w") as file:
+            file.write(texts[(n + 1) % 2])
+        adit.signal(signal.SIGHUP)
+        wait_until(lambda: adit.stderr().count("gateway: reloaded") == n + 1, 10, "reloaded")
+        if n == 20:
+            descriptors, rss = adit.descriptors(), adit.rss()
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    t.note(f"{len(done)} flows, grown by {(adit.rss() - rss) >> 10} KiB in 80 reloads")
+    check(not failed, failed[:3])
+    check(len(done) > 200, f"only {len(done)} flows")
+    wait_until(lambda: adit.descriptors() <= descriptors, 20, "descriptors as before")
+    check(adit.rss() - rss < 32 << 20, f"grown by {(adit.rss() - rss) >> 10} KiB")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ static void on_progress(struct carrier *c, void *arg) {
     progress++;
 }
 
-static const struct carrier_cb callbacks = {on_state, on_progress, &states};
+static const struct carrier_cb callbacks = {.state = on_state, .progress = on_progress, .arg = &states};
 
 static struct session_config config(void) {
     struct session_config c;
