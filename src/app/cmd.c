@@ -14,6 +14,10 @@
 const struct cmd cmd_table[] = {
     {"run", "", "listen and carry connections; what adit does without a command", cmd_run},
     {"check", "", "read the configuration, say what is wrong with it, and leave", cmd_check},
+    {"status", "[--json]", "say how the running adit fares", cmd_status},
+    {"reload", "", "have the running adit read its configuration again", cmd_order},
+    {"drain", "", "have it take no more connections, and leave when the running ones have ended", cmd_order},
+    {"stop", "", "have it leave at once", cmd_order},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -46,6 +50,9 @@ void cmd_print_help(FILE *to) {
         else fprintf(to, "  %-22s %s\n", head, c->summary);
     }
     fputs("\n"
+          "status, reload, drain and stop find the running adit by its control socket: --control PATH, or the\n"
+          "configuration that -c names, or $XDG_RUNTIME_DIR/adit.control (root: /run/adit.control).\n"
+          "\n"
           "Signals: SIGHUP reads the configuration again. SIGTERM and SIGINT let running connections end;\n"
           "a second one ends them.\n"
           "Exit codes: 0 in order, 1 a failure at run time, 2 wrong usage, 78 a wrong configuration.\n"
@@ -109,14 +116,32 @@ static const char *search(char *buf, size_t cap) {
     return "/etc/adit/adit.toml";
 }
 
-int cmd_load(const struct cmd_globals *g, struct conf **out) {
+const char *cmd_config_path(const struct cmd_globals *g, char *buf, size_t cap) {
+    return g->config ? g->config : search(buf, cap);
+}
+
+/* The first error of the report as one line. */
+static void first_error(const struct conf_report *r, char *why, size_t cap) {
+    snprintf(why, cap, "%s: the configuration is wrong", r->name);
+    for (size_t i = 0; i < r->n; i++) {
+        const struct conf_message *m = &r->messages[i];
+        if (m->severity != CONF_ERROR) continue;
+        if (m->line) snprintf(why, cap, "%s:%u:%u: %s", r->name, m->line, m->col, m->text);
+        else snprintf(why, cap, "%s: %s", r->name, m->text);
+        return;
+    }
+}
+
+int cmd_load_why(const struct cmd_globals *g, struct conf **out, char *why, size_t cap) {
     char buf[PATH_TEXT];
-    const char *path = g->config ? g->config : search(buf, sizeof buf);
+    const char *path = cmd_config_path(g, buf, sizeof buf);
     struct conf_report *report = malloc(sizeof *report);
     *out = NULL;
+    snprintf(why, cap, "%s", err_text(ERR_NO_MEMORY));
     if (!report) return EXIT_RUNTIME;
     int r = conf_load_file(path, out, report);
     conf_report_print(report, stderr);
+    if (r) first_error(report, why, cap);
     free(report);
     if (r == ERR_IO && !g->config && access(path, F_OK) != 0)
         fprintf(stderr, "adit: no configuration in $ADIT_CONFIG, ./adit.toml, ~/.config/adit/adit.toml or "
@@ -124,4 +149,9 @@ int cmd_load(const struct cmd_globals *g, struct conf **out) {
     if (r) return r == ERR_NO_MEMORY ? EXIT_RUNTIME : EXIT_CONFIG;
     log_set_level(g->log_level >= 0 ? (enum log_level)g->log_level : (*out)->log_level);
     return EXIT_OK;
+}
+
+int cmd_load(const struct cmd_globals *g, struct conf **out) {
+    char why[CONF_NAME_MAX + CONF_TEXT_MAX + 32];
+    return cmd_load_why(g, out, why, sizeof why);
 }

@@ -45,11 +45,18 @@ bool cmd_globals_only(struct cmd_globals *g, int argc, char **argv);
 bool cmd_log_level(struct cmd_globals *g, const char *word);
 /* Says it on stderr, with the hint at --help. Returns EXIT_USAGE. */
 int cmd_usage_error(const char *what, const char *arg);
+/* The file that the next function reads; buf is used if need be. */
+const char *cmd_config_path(const struct cmd_globals *g, char *buf, size_t cap);
 /* Loads the configuration (the one named, or the first of the search path), prints the report on stderr and sets the log's
  * level. 0 and *out to be unreferenced, or an exit code. */
 int cmd_load(const struct cmd_globals *g, struct conf **out);
+/* The same, with the first error in why. */
+int cmd_load_why(const struct cmd_globals *g, struct conf **out, char *why, size_t cap);
 
 int cmd_run(struct cmd_globals *g, int argc, char **argv);
+/* status: asks the running adit; order: reload, drain and stop, which answer with nothing but success. */
+int cmd_status(struct cmd_globals *g, int argc, char **argv);
+int cmd_order(struct cmd_globals *g, int argc, char **argv);
 int cmd_check(struct cmd_globals *g, int argc, char **argv);
 
 /* Runs the gateway of a configuration until it is told to end. An exit code. */

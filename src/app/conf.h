@@ -91,6 +91,7 @@ struct conf_mark;
 
 struct conf {
     enum log_level log_level;
+    const char *control; /* path, or "none"; NULL: control_default_path() */
     const struct conf_listener *listeners; /* in the order of the file; at least one */
     size_t n_listeners;
     struct conf_endpoint endpoint;

@@ -40,6 +40,8 @@ static const struct conf_option options[] = {
      RELOAD(NONE), .doc = "how much goes to the log"},
     {ROOT("loglevel", CONF_WORD, log_level), .words = "error|warn|info|debug|trace", .alias_of = "log_level",
      RELOAD(NONE), .doc = "another name of log_level"},
+    {ROOT("control", CONF_STRING, control), .min = 1, .max = 107, RELOAD(NONE),
+     .doc = "the control socket's path, or none"},
     {DROPPED(ROOT, "listener", CONF_TABLE), RELOAD(LISTENER), .max = CONF_LISTENERS_MAX,
      .doc = "holds the listeners, one table for each"},
     {DROPPED(ROOT, "endpoint", CONF_TABLE), RELOAD(UPSTREAM),

@@ -33,6 +33,8 @@ struct gateway {
     struct listener *listeners[CONF_LISTENERS_MAX];
     struct addr asked[CONF_LISTENERS_MAX]; /* the addresses as configured: port 0 is not resolved */
     size_t n_listeners;
+    void (*changed)(void *arg);
+    void *changed_arg;
     struct pool *dismissed[GATEWAY_DISMISSED]; /* of earlier configurations, while flows use them; oldest first */
 };
 
@@ -70,6 +72,11 @@ static enum transport_choice choice_of(enum conf_transport t) {
     return t == CONF_TRANSPORT_HTTP3 ? TRANSPORT_ONLY_H3 : TRANSPORT_AUTO;
 }
 
+static void on_pool_changed(void *arg) {
+    struct gateway *g = arg;
+    if (g->changed) g->changed(g->changed_arg);
+}
+
 static int make_pool(struct gateway *g, struct pool **out, const struct conf *conf, struct creds *creds) {
     const struct conf_endpoint *e = &conf->endpoint;
     char texts[CONF_ADDRESSES_MAX][DEST_TEXT_MAX], agent[64];
@@ -95,7 +102,9 @@ static int make_pool(struct gateway *g, struct pool **out, const struct conf *co
                             .max_pending = e->max_pending,
                             .max_sessions = e->max_sessions,
                             .session_streams = e->session_streams,
-                            .session_lifetime = e->session_lifetime};
+                            .session_lifetime = e->session_lifetime,
+                            .changed = on_pool_changed,
+                            .arg = g};
     session_config_init(&c.session);
     c.session.creds = creds;
     c.session.handshake_timeout = (uint32_t)e->handshake_timeout;
@@ -383,6 +392,14 @@ void gateway_free(struct gateway *g) {
 
 unsigned gateway_flows(const struct gateway *g) { return flow_count(g->flows); }
 const struct pool *gateway_pool(const struct gateway *g) { return g->pool; }
+void gateway_on_change(struct gateway *g, void (*changed)(void *arg), void *arg) {
+    g->changed = changed;
+    g->changed_arg = arg;
+}
+const char *gateway_upstream(const struct gateway *g) { return g->conf->endpoint.hostname; }
+const struct listener *gateway_listener_at(const struct gateway *g, size_t n) {
+    return n < g->n_listeners ? g->listeners[n] : NULL;
+}
 const struct addr *gateway_listener(const struct gateway *g, size_t n) {
     return n < g->n_listeners ? listener_addr(g->listeners[n]) : NULL;
 }

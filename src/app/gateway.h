@@ -15,6 +15,7 @@
 #define GATEWAY_WHY_MAX 512
 
 struct gateway;
+struct listener;
 
 /* 0; or ERR_CONFIG (the credentials cannot be made: why names file, line and column), ERR_IO (a listener cannot be bound)
  * or ERR_NO_MEMORY. Keeps a reference to the snapshot. */
@@ -34,8 +35,15 @@ void gateway_free(struct gateway *g);
 /* The same checks as gateway_new() without binding or connecting: what `adit check` does. */
 int gateway_check(struct conf *conf, char *why, size_t cap);
 
+/* Called when the upstream's state changed; must only look at the gateway. NULL: nobody is told. */
+void gateway_on_change(struct gateway *g, void (*changed)(void *arg), void *arg);
+
 unsigned gateway_flows(const struct gateway *g);
 const struct pool *gateway_pool(const struct gateway *g);
+/* The endpoint's hostname. */
+const char *gateway_upstream(const struct gateway *g);
+/* The n-th listener; NULL past the last. */
+const struct listener *gateway_listener_at(const struct gateway *g, size_t n);
 /* Address of the n-th listener; NULL past the last. */
 const struct addr *gateway_listener(const struct gateway *g, size_t n);
 

@@ -4,7 +4,9 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@ static struct {
     enum log_level level;
     void (*sink)(enum log_level level, const char *line, void *arg);
     void *sink_arg;
+    bool journal;
     unsigned long lost; /* lines that stderr had no room for since the last one written */
 } state = {.level = LOG_INFO};
 
@@ -37,10 +40,25 @@ void log_set_sink(void (*sink)(enum log_level level, const char *line, void *arg
 
 bool log_enabled(enum log_level level) { return level <= state.level; }
 
+void log_set_journal(bool journal) { state.journal = journal; }
+
+bool log_stderr_is_journal(void) {
+    const char *stream = getenv("JOURNAL_STREAM");
+    unsigned long long dev, ino;
+    struct stat st;
+    return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+           st.st_dev == (dev_t)dev && st.st_ino == (ino_t)ino;
+}
+
 /* Writes "<time> <level> <subsystem>: "; returns its length, less than cap, which is 80 at least. */
 static size_t put_head(char *line, size_t cap, enum log_level level, const char *subsystem) {
     struct timespec ts = {0};
     struct tm tm = {0};
+    if (state.journal) {
+        static const char priority[] = "34677"; /* of syslog(3): error is 3, trace debug's 7 */
+        int m = snprintf(line, cap, "<%c>%.32s: ", priority[level], subsystem);
+        return m < 0 ? 0 : (size_t)m;
+    }
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
     int n = snprintf(line, cap, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %s %.32s: ", tm.tm_year + 1900,

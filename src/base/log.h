@@ -23,6 +23,11 @@ int log_level_parse(const char *word);
 /* Where lines go instead of stderr (tests); NULL restores stderr. */
 void log_set_sink(void (*sink)(enum log_level level, const char *line, void *arg), void *arg);
 
+/* Lines go to the journal, which has its own time stamps and reads a priority at the front (sd-daemon(3)). */
+void log_set_journal(bool journal);
+/* Whether stderr is the journal's stream, by $JOURNAL_STREAM. */
+bool log_stderr_is_journal(void);
+
 bool log_enabled(enum log_level level);
 void log_line(enum log_level level, const char *subsystem, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

@@ -362,6 +362,8 @@ struct stream *sock_connect(struct loop *l, const struct addr *to, const struct 
     return s;
 }
 
+int sock_stream_fd(const struct stream *s) { return s->ops == &tcp_ops ? ((const struct tcp *)s)->fd : -1; }
+
 static bool name_of(const struct stream *s, bool peer, struct addr *a) {
     if (s->ops != &tcp_ops) return false;
     const struct tcp *t = (const struct tcp *)s;

@@ -50,6 +50,7 @@ static void log_policy(struct pool *p, enum policy_state from, int used) {
     const struct policy *y = &p->policy;
     char quoted[300];
     if (y->state == from && y->use == used) return;
+    if (p->cfg.changed) p->cfg.changed(p->cfg.arg);
     const char *why = log_quote_str(*p->reason ? p->reason : err_text(y->reason), quoted, sizeof quoted);
     switch (y->state) {
     case POLICY_UP:

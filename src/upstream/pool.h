@@ -50,6 +50,9 @@ struct pool_config {
     unsigned max_sessions;     /* 1..POOL_SESSIONS_MAX */
     unsigned session_streams;  /* streams on a session past which another is started */
     uint64_t session_lifetime; /* ms after which a session is renewed; 0: never */
+    /* the state or the transport in use changed; must not call back into the pool but pool_get_info(). May be NULL */
+    void (*changed)(void *arg);
+    void *arg;
 };
 
 struct pool;
