@@ -173,6 +173,16 @@ static void watch_signals(struct app *a) {
     loop_signal_start(&a->hangup, SIGHUP);
 }
 
+/* One more signal must not turn an end in order into a death. */
+static void ignore_signals(struct app *a) {
+    loop_signal_stop(&a->term);
+    loop_signal_stop(&a->interrupt);
+    loop_signal_stop(&a->hangup);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+}
+
 static void run(struct app *a, const struct conf *conf) {
     loop_timer_init(&a->limit, a->loop, on_limit, a);
     defer_init(&a->stop, on_stop, a);
@@ -187,9 +197,6 @@ static void run(struct app *a, const struct conf *conf) {
     loop_run(a->loop);
     gateway_on_change(a->gateway, NULL, NULL);
     notify_stop();
-    loop_signal_stop(&a->term);
-    loop_signal_stop(&a->interrupt);
-    loop_signal_stop(&a->hangup);
     loop_timer_stop(&a->limit);
     defer_cancel(&a->stop);
     defer_cancel(&a->rebind);
@@ -216,6 +223,7 @@ int cmd_run_conf(struct conf *conf, const struct cmd_globals *g) {
     }
     run(&a, conf);
     gateway_free(a.gateway);
+    ignore_signals(&a);
     log_info("main", "ended");
     loop_free(a.loop);
     return EXIT_OK;
