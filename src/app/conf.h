@@ -24,6 +24,7 @@
 #define CONF_USERS_MAX 256    /* of one listener */
 #define CONF_ADDRESSES_MAX 16 /* of the endpoint */
 #define CONF_RANDOM_MAX 32    /* bytes of a TLS random */
+#define CONF_PINS_MAX 16      /* of the endpoint */
 
 /* --- the snapshot --- */
 
@@ -67,6 +68,17 @@ struct conf_random {
     size_t len; /* 0: not set */
 };
 
+/* The SHA-256 of the endpoint's public key (SubjectPublicKeyInfo), or of its whole certificate. */
+struct conf_pin {
+    bool certificate;
+    uint8_t sha256[32];
+};
+
+struct conf_pins {
+    const struct conf_pin *v;
+    size_t n;
+};
+
 /* Texts that are not set are NULL. */
 struct conf_endpoint {
     const char *name;     /* for people */
@@ -78,6 +90,7 @@ struct conf_endpoint {
     struct conf_random client_random;
     bool skip_verification;
     const char *certificate; /* PEM text with at least one BEGIN CERTIFICATE; NULL: the system's store */
+    struct conf_pins pins;   /* what the endpoint's own certificate must match one of; at most CONF_PINS_MAX */
     enum conf_transport transport;
     bool anti_dpi; /* accepted, without effect yet */
     uint64_t fallback_delay, health_timeout, recovery_wait, connect_timeout, handshake_timeout; /* ms */

@@ -59,6 +59,7 @@ union conf_value {
     struct conf_addresses addresses;
     struct conf_random random;
     struct conf_users users;
+    struct conf_pins pins;
 };
 
 /* Reads a value into *at, which points to what the type of the option is stored in; nothing is stored unless

@@ -322,7 +322,12 @@ static void check_endpoint(struct conf_loader *l, struct toml_place place, const
     const struct conf_endpoint *e = &l->conf->endpoint;
     const struct toml_node *window = seen->node[index_of_key(CONF_SCOPE_ENDPOINT, "session_window")];
     if (!window) window = seen->node[index_of_key(CONF_SCOPE_ENDPOINT, "stream_window")];
+    const struct toml_node *skip = seen->node[index_of_key(CONF_SCOPE_ENDPOINT, "skip_verification")];
     check_required(l, CONF_SCOPE_ENDPOINT, place, seen);
+    if (skip && e->skip_verification && !e->pins.n)
+        conf_say(l, CONF_WARNING, skip->key_place,
+                 "'skip_verification': any certificate is accepted: whoever is on the way can read and change "
+                 "everything");
     if (window && e->session_window < e->stream_window)
         conf_say(l, CONF_WARNING, window->place, "'session_window' is smaller than 'stream_window' and limits it");
 }

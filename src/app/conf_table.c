@@ -108,9 +108,10 @@ static const struct conf_option options[] = {
     {ENDPOINT("name", CONF_STRING, name), .max = 255, RELOAD(NONE), .doc = "what people call the endpoint"},
     {ENDPOINT("certificate", CONF_PEM, certificate), .max = TOML_TEXT_MAX, RELOAD(UPSTREAM),
      .doc = "certificates that are trusted instead of the system's store"},
+    {ENDPOINT("pins", CONF_PINS, pins), .max = CONF_PINS_MAX, RELOAD(UPSTREAM),
+     .doc = "hashes of the endpoint's key or certificate, one of which must match too"},
     {ENDPOINT("skip_verification", CONF_BOOLEAN, skip_verification), .preset = "false", RELOAD(UPSTREAM),
-     WARN(CHANGED), .say = "any certificate is accepted: whoever is on the way can read and change everything",
-     .doc = "accept any certificate; dangerous"},
+     .doc = "accept any certificate, or any that a pin allows; dangerous without pins"},
     {ENDPOINT("custom_sni", CONF_HOST, custom_sni), RELOAD(UPSTREAM), .flags = CONF_NAME_ONLY,
      .doc = "the name sent in the clear in the TLS handshake, instead of hostname"},
     {ENDPOINT("transport", CONF_WORD, transport), .words = "auto|http2|http3", .preset = "auto", RELOAD(UPSTREAM),
@@ -241,6 +242,7 @@ static const char *format_bounds(const struct conf_option *o, char *buf, size_t 
     case CONF_STRING:
     case CONF_SECRET: snprintf(buf, cap, "%" PRIu64 " to %" PRIu64 " bytes", o->min, o->max); break;
     case CONF_ADDRESSES:
+    case CONF_PINS:
     case CONF_USERS: snprintf(buf, cap, "%" PRIu64 " to %" PRIu64 " elements", o->min, o->max); break;
     case CONF_RANDOM: snprintf(buf, cap, "at most %d bytes", CONF_RANDOM_MAX); break;
     default: snprintf(buf, cap, "-"); break;

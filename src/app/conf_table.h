@@ -39,6 +39,7 @@ enum conf_scope {
     X(ADDRESSES, "list of host:port", "a list of strings such as \"192.0.2.1:443\"")                          \
     X(RANDOM, "hex[/hex]", "a string")                                                                        \
     X(PEM, "PEM", "a string")                                                                                 \
+    X(PINS, "list of pins", "a list of strings such as \"sha256//BASE64\"")                                   \
     X(USERS, "list of users", "a list of tables such as {username = \"...\", password = \"...\"}")            \
     X(ANY, "any", "a value")
 

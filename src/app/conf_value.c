@@ -4,6 +4,7 @@
 
 #include "app/conf_impl.h"
 #include "base/secret.h"
+#include "codec/base64.h"
 
 /* ---- numbers with units ---- */
 
@@ -321,6 +322,57 @@ static enum conf_outcome read_addresses(struct conf_loader *l, const struct conf
     return r;
 }
 
+/* ---- pins ---- */
+
+#define PIN_KEY "sha256//"
+#define PIN_CERTIFICATE "cert-sha256:"
+
+/* Hexadecimal as programs print fingerprints: with colons between the bytes, or without. */
+static bool read_fingerprint(const char *text, uint8_t out[32]) {
+    size_t n = strlen(text), step = n == 32 * 3 - 1 ? 3 : 2;
+    if (n != 32 * 2 && step == 2) return false;
+    for (size_t i = 0; i < 32; i++) {
+        int high = hex_digit(text[i * step]), low = hex_digit(text[i * step + 1]);
+        if (high < 0 || low < 0 || (step == 3 && i < 31 && text[i * step + 2] != ':')) return false;
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
+static bool read_pin(const char *text, size_t n, struct conf_pin *pin) {
+    const size_t key = sizeof PIN_KEY - 1, certificate = sizeof PIN_CERTIFICATE - 1;
+    size_t len;
+    if (strlen(text) != n) return false;
+    *pin = (struct conf_pin){.certificate = strncmp(text, PIN_CERTIFICATE, certificate) == 0};
+    if (pin->certificate) return read_fingerprint(text + certificate, pin->sha256);
+    return strncmp(text, PIN_KEY, key) == 0 &&
+           base64_get(BASE64_STANDARD, text + key, n - key, pin->sha256, sizeof pin->sha256, &len) &&
+           len == sizeof pin->sha256;
+}
+
+static enum conf_outcome read_pins(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
+                                   struct conf_pins *at) {
+    char show[CONF_SHOW_MAX];
+    enum conf_outcome r = check_strings(l, o, node);
+    if (r != CONF_SET) return r;
+    struct conf_pin *v = arena_alloc(&l->conf->arena, node->u.children.n * sizeof *v);
+    if (!v) {
+        l->no_memory = true;
+        return CONF_BAD;
+    }
+    size_t n = 0;
+    for (const struct toml_node *e = node->u.children.first; e; e = e->next) {
+        if (read_pin(e->u.string.p, e->u.string.n, &v[n++])) continue;
+        conf_say(l, CONF_ERROR, e->place,
+                 "'%s' must have elements such as " PIN_KEY " and 44 characters of base64, or " PIN_CERTIFICATE
+                 " and 64 hexadecimal digits, not %s",
+                 o->key, conf_show(e->u.string.p, e->u.string.n, show));
+        r = CONF_BAD;
+    }
+    if (r == CONF_SET) *at = (struct conf_pins){v, n};
+    return r;
+}
+
 /* ---- any type ---- */
 
 static bool kind_fits(enum conf_type type, enum toml_kind kind) {
@@ -333,6 +385,7 @@ static bool kind_fits(enum conf_type type, enum toml_kind kind) {
     case CONF_WORDS:
     case CONF_STRINGS:
     case CONF_ADDRESSES:
+    case CONF_PINS:
     case CONF_USERS: return kind == TOML_ARRAY;
     case CONF_ANY: return true;
     default: return kind == TOML_STRING;
@@ -374,6 +427,7 @@ enum conf_outcome conf_value_read(struct conf_loader *l, const struct conf_optio
     case CONF_WORDS: return read_words(l, o, node, at);
     case CONF_STRINGS: return check_strings(l, o, node);
     case CONF_ADDRESSES: return read_addresses(l, o, node, at);
+    case CONF_PINS: return read_pins(l, o, node, at);
     case CONF_USERS: return conf_parse_users(l, node, at);
     default: break;
     }
@@ -432,6 +486,14 @@ static bool same_users(const struct conf_users *a, const struct conf_users *b) {
     return same;
 }
 
+static bool same_pins(const struct conf_pins *a, const struct conf_pins *b) {
+    bool same = a->n == b->n;
+    for (size_t i = 0; same && i < a->n; i++)
+        same = a->v[i].certificate == b->v[i].certificate &&
+               memcmp(a->v[i].sha256, b->v[i].sha256, sizeof a->v[i].sha256) == 0;
+    return same;
+}
+
 bool conf_value_equal(const struct conf_option *o, const void *a, const void *b) {
     switch (o->type) {
     case CONF_TABLE:
@@ -447,6 +509,7 @@ bool conf_value_equal(const struct conf_option *o, const void *a, const void *b)
     case CONF_ADDRESSES: return same_addresses(a, b);
     case CONF_RANDOM: return memcmp(a, b, sizeof(struct conf_random)) == 0;
     case CONF_USERS: return same_users(a, b);
+    case CONF_PINS: return same_pins(a, b);
     default: return same_text(*(const char *const *)a, *(const char *const *)b);
     }
 }

@@ -44,10 +44,17 @@ static int make_creds(const struct conf *conf, struct creds **out, char *why, si
     const struct conf_endpoint *e = &conf->endpoint;
     char text[CREDS_WHY_MAX];
     unsigned line = 0, col = 0;
+    struct creds_pin pins[CONF_PINS_MAX];
+    for (size_t i = 0; i < e->pins.n; i++) {
+        pins[i].certificate = e->pins.v[i].certificate;
+        memcpy(pins[i].sha256, e->pins.v[i].sha256, sizeof pins[i].sha256);
+    }
     struct creds_config c = {.hostname = e->hostname,
                              .sni = e->custom_sni,
                              .trust_pem = e->certificate,
                              .skip_verification = e->skip_verification,
+                             .pins = pins,
+                             .n_pins = e->pins.n,
                              .random_len = e->client_random.len};
     memcpy(c.random_prefix, e->client_random.prefix, sizeof c.random_prefix);
     memcpy(c.random_mask, e->client_random.mask, sizeof c.random_mask);

@@ -38,6 +38,8 @@ struct creds {
     unsigned n_trusted;
     uint8_t random_prefix[CREDS_RANDOM_MAX], random_mask[CREDS_RANDOM_MAX];
     size_t random_len;
+    struct creds_pin pins[CREDS_PINS_MAX];
+    size_t n_pins;
 };
 
 __attribute__((format(printf, 3, 4))) static void say(char *why, size_t cap, const char *fmt, ...) {
@@ -148,6 +150,16 @@ static int copy_names(struct creds *c, const struct creds_config *cfg, char *why
     return 0;
 }
 
+static int copy_pins(struct creds *c, const struct creds_config *cfg, char *why, size_t cap) {
+    if (cfg->n_pins > CREDS_PINS_MAX) {
+        say(why, cap, "there are more than %d pins", CREDS_PINS_MAX);
+        return ERR_CONFIG;
+    }
+    c->n_pins = cfg->n_pins;
+    if (c->n_pins) memcpy(c->pins, cfg->pins, c->n_pins * sizeof *c->pins);
+    return 0;
+}
+
 static int own_certificate(struct creds *c, const struct creds_config *cfg, char *why, size_t cap) {
     if (!cfg->certificate_pem && !cfg->key_pem) {
         if (!c->server) return 0;
@@ -169,6 +181,7 @@ static int own_certificate(struct creds *c, const struct creds_config *cfg, char
 
 static int fill(struct creds *c, const struct creds_config *cfg, char *why, size_t cap) {
     int rv = copy_names(c, cfg, why, cap);
+    if (rv >= 0) rv = copy_pins(c, cfg, why, cap);
     if (rv < 0) return rv;
     if (gnutls_certificate_allocate_credentials(&c->cred) < 0) {
         c->cred = NULL;
@@ -282,12 +295,28 @@ static int judge(struct creds *c, gnutls_session_t tls, struct creds_chain *chai
     if (status & dates) {
         creds_why_status(chain, status & dates, why, cap);
     } else if (!c->hostname || !name_fits(c, chain->leaf)) {
-        creds_why_name(chain, c->hostname ? c->hostname : "", why, cap);
+        creds_why_name(chain, c->hostname ? c->hostname : "", status != 0, why, cap);
     } else if (status) {
         creds_why_status(chain, status, why, cap);
     } else {
         return 0;
     }
+    return ERR_UPSTREAM_CERTIFICATE;
+}
+
+/* Only the peer's own certificate counts: whatever else it sends it may have from anywhere. */
+static int check_pins(const struct creds *c, const struct creds_chain *chain, char *why, size_t cap) {
+    uint8_t key[CREDS_PIN_LEN], whole[CREDS_PIN_LEN];
+    size_t n = sizeof key;
+    if (!c->n_pins) return 0;
+    if (gnutls_x509_crt_get_key_id(chain->leaf, GNUTLS_KEYID_USE_SHA256, key, &n) < 0 || n != sizeof key ||
+        gnutls_hash_fast(GNUTLS_DIG_SHA256, chain->der[0].data, chain->der[0].size, whole) < 0) {
+        say(why, cap, "pin mismatch: the public key of the certificate cannot be read");
+        return ERR_UPSTREAM_CERTIFICATE;
+    }
+    for (size_t i = 0; i < c->n_pins; i++)
+        if (memcmp(c->pins[i].sha256, c->pins[i].certificate ? whole : key, CREDS_PIN_LEN) == 0) return 0;
+    creds_why_pin(key, sizeof key, c->n_pins, why, cap);
     return ERR_UPSTREAM_CERTIFICATE;
 }
 
@@ -306,10 +335,11 @@ int creds_verify(struct creds *c, struct gnutls_session_int *tls, bool *unverifi
         say(why, cap, "the upstream's certificate cannot be read");
         rv = ERR_UPSTREAM_CERTIFICATE;
     } else {
-        rv = judge(c, tls, &chain, why, cap);
+        rv = c->skip_verification && c->n_pins ? 0 : judge(c, tls, &chain, why, cap);
+        if (rv == 0) rv = check_pins(c, &chain, why, cap);
     }
     gnutls_x509_crt_deinit(chain.leaf);
-    if (rv == ERR_UPSTREAM_CERTIFICATE && c->skip_verification) {
+    if (rv == ERR_UPSTREAM_CERTIFICATE && c->skip_verification && !c->n_pins) {
         *unverified = true;
         rv = 0;
     }

@@ -17,14 +17,25 @@ struct creds;
 struct gnutls_session_int; /* GnuTLS's session; the handle type is a pointer to it */
 
 #define CREDS_RANDOM_MAX 32
+#define CREDS_PINS_MAX 16
+#define CREDS_PIN_LEN 32 /* SHA-256 */
 #define CREDS_WHY_MAX 256
+
+/* What the peer's own certificate must match, whoever issued it: the hash of its SubjectPublicKeyInfo (RFC 7469 section
+ * 2.4, as curl's "sha256//"), or that of the whole certificate in DER. */
+struct creds_pin {
+    bool certificate; /* else the public key */
+    uint8_t sha256[CREDS_PIN_LEN];
+};
 
 struct creds_config {
     /* client */
     const char *hostname;      /* the name or IP that the certificate must carry as a SAN */
     const char *sni;           /* sent as SNI instead of hostname; NULL: hostname (nothing is sent for an IP) */
     const char *trust_pem;     /* PEM certificates that are then the only trust; NULL: the system's store */
-    bool skip_verification;    /* accept any certificate; the session reports `unverified` */
+    bool skip_verification;    /* without pins: accept any certificate; the session reports `unverified` */
+    const struct creds_pin *pins; /* any one that matches will do; at most CREDS_PINS_MAX, 0: none */
+    size_t n_pins;
     uint8_t random_prefix[CREDS_RANDOM_MAX]; /* client_random: (random & mask) == (prefix & mask) */
     uint8_t random_mask[CREDS_RANDOM_MAX];
     size_t random_len;         /* 0: none */
@@ -40,10 +51,12 @@ int creds_new(struct creds **out, const struct creds_config *c, char *why, size_
 struct creds *creds_ref(struct creds *c);
 void creds_unref(struct creds *c);
 
-/* Judges the peer's certificate of a finished (or just verifying) handshake: chain, dates, purpose, name. 0, or
- * ERR_UPSTREAM_CERTIFICATE with a sentence in why that says exactly what was wrong ("expired on …: is the clock
- * right?", "name mismatch: the certificate is for …, not …", "unknown issuer …", "chain incomplete: …"). Foreign text
- * in it is quoted. *unverified is set when skip_verification accepted what would have been refused. */
+/* Judges the peer's certificate of a finished (or just verifying) handshake: chain, dates, purpose, name, and then the
+ * pins. With pins and skip_verification the pins alone decide: they say who the peer is, so that is no unverified
+ * session. 0, or ERR_UPSTREAM_CERTIFICATE with a sentence in why that says exactly what was wrong ("expired on … (is the
+ * clock right? …)", "name mismatch: certificate is for …, not for …", "unknown issuer …", "chain incomplete: the endpoint
+ * sent …", "certificate mismatch: captive portal? …", "pin mismatch: …"). Foreign text in it is reduced to plain ASCII.
+ * *unverified is set when skip_verification accepted what would have been refused. */
 int creds_verify(struct creds *c, struct gnutls_session_int *tls, bool *unverified, char *why, size_t why_cap);
 
 /* What the verify hook of one handshake found. Lives in the owner of the GnuTLS session, at least as long as that. */

@@ -68,9 +68,9 @@ static void say_date(gnutls_x509_crt_t crt, const char *whose, bool expired, cha
         sizeof when);
     day(time(NULL), today, sizeof today);
     if (expired)
-        add(why, cap, "%s expired on %s: is the clock right? It says %s", whose, when, today);
+        add(why, cap, "%s expired on %s (is the clock right? It says %s)", whose, when, today);
     else
-        add(why, cap, "%s is not valid before %s: is the clock right? It says %s", whose, when, today);
+        add(why, cap, "%s is not valid before %s (is the clock right? It says %s)", whose, when, today);
 }
 
 static void why_dates(const struct creds_chain *chain, bool expired, char *why, size_t cap) {
@@ -92,7 +92,7 @@ static void why_dates(const struct creds_chain *chain, bool expired, char *why, 
         gnutls_x509_crt_deinit(crt);
         if (found) return;
     }
-    add(why, cap, "a trusted certificate of the chain %s: is the clock right?",
+    add(why, cap, "a trusted certificate of the chain %s (is the clock right?)",
         expired ? "has expired" : "is not valid yet");
 }
 
@@ -117,8 +117,9 @@ static void why_unknown_issuer(const struct creds_chain *chain, char *why, size_
             chain->count, dn(last, gnutls_x509_crt_get_dn3, name, sizeof name), trust);
     } else {
         dn(last, gnutls_x509_crt_get_issuer_dn3, name, sizeof name);
-        add(why, cap, "chain incomplete: %u certificate%s sent, the issuer %s is neither among them nor among %s",
-            chain->count, chain->count == 1 ? " was" : "s were", name, trust);
+        add(why, cap, "chain incomplete: the endpoint sent %u certificate%s, the issuer %s is neither among them nor "
+                      "among %s",
+            chain->count, chain->count == 1 ? "" : "s", name, trust);
     }
     gnutls_x509_crt_deinit(last);
 }
@@ -178,7 +179,7 @@ static const char *san_text(int type, const char *raw, size_t n, char *out, size
     return plain(ip, strlen(ip), out, cap);
 }
 
-void creds_why_name(const struct creds_chain *chain, const char *wanted, char *why, size_t cap) {
+void creds_why_name(const struct creds_chain *chain, const char *wanted, bool untrusted, char *why, size_t cap) {
     char names[NAMES_SHOWN * (NAME_SHOWN + 2) + 32] = "", one[NAME_SHOWN];
     unsigned shown = 0, more = 0;
     for (unsigned i = 0; i < 10000; i++) {
@@ -199,9 +200,29 @@ void creds_why_name(const struct creds_chain *chain, const char *wanted, char *w
     char want[NAME_SHOWN * 2];
     plain(wanted, strlen(wanted), want, sizeof want);
     if (cap) why[0] = 0;
+    if (untrusted) add(why, cap, "certificate mismatch: captive portal? ");
     if (shown)
-        add(why, cap, "name mismatch: the certificate is for %s, not for %s", names, want);
+        add(why, cap, "name mismatch: certificate is for %s, not for %s", names, want);
     else
-        add(why, cap, "name mismatch: the certificate carries no name (a common name does not count), not %s",
-            want);
+        add(why, cap, "name mismatch: certificate carries no name (a common name does not count), not %s", want);
+    if (untrusted) {
+        char issuer[DN_SHOWN];
+        add(why, cap, "; nor is its issuer %s trusted",
+            dn(chain->leaf, gnutls_x509_crt_get_issuer_dn3, issuer, sizeof issuer));
+    }
+}
+
+/* ---- pins ---- */
+
+void creds_why_pin(const unsigned char *key, size_t n, size_t pins, char *why, size_t cap) {
+    gnutls_datum_t in = {(unsigned char *)key, (unsigned)n}, text = {NULL, 0};
+    if (gnutls_base64_encode2(&in, &text) < 0) text.size = 0;
+    if (cap) why[0] = 0;
+    add(why, cap, "pin mismatch: the certificate has the public key sha256//%.*s, which ", (int)text.size,
+        text.size ? (char *)text.data : "");
+    if (pins == 1)
+        add(why, cap, "is not the one that is pinned");
+    else
+        add(why, cap, "is none of the %zu that are pinned", pins);
+    gnutls_free(text.data);
 }

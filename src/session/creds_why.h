@@ -20,7 +20,10 @@ struct creds_chain {
 
 /* status: a non-empty set of gnutls_certificate_status_t; the most telling one makes the sentence. */
 void creds_why_status(const struct creds_chain *chain, unsigned status, char *why, size_t cap);
-/* The certificate is for other names than `wanted`. */
-void creds_why_name(const struct creds_chain *chain, const char *wanted, char *why, size_t cap);
+/* The certificate is for other names than `wanted`. untrusted: and its chain does not lead to our trust either, which is
+ * what the page of a captive portal looks like. */
+void creds_why_name(const struct creds_chain *chain, const char *wanted, bool untrusted, char *why, size_t cap);
+/* key: the SHA-256 of the public key that was seen. */
+void creds_why_pin(const unsigned char *key, size_t n, size_t pins, char *why, size_t cap);
 
 #endif

@@ -339,11 +339,20 @@ static enum conf_reload listener_diff(const char *a, const char *b) {
     return r;
 }
 
+#define HASH "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+#define HEX "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+#define UPPER "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"
+
 static void differences(void **state) {
     (void)state;
     assert_int_equal(endpoint_diff("", ""), CONF_RELOAD_SAME);
     assert_int_equal(endpoint_diff("", "fallback_delay = \"1s\"\nvpn_mode = \"selective\""), CONF_RELOAD_SAME);
     assert_int_equal(endpoint_diff("", "name = \"x\""), CONF_RELOAD_NONE);
+    assert_int_equal(endpoint_diff("", "pins = [\"sha256//" HASH "\"]"), CONF_RELOAD_UPSTREAM);
+    assert_int_equal(endpoint_diff("pins = [\"cert-sha256:" HEX "\"]", "pins = [\"sha256//" HASH "\"]"),
+                     CONF_RELOAD_UPSTREAM);
+    assert_int_equal(endpoint_diff("pins = [\"cert-sha256:" HEX "\"]", "pins = [\"cert-sha256:" UPPER "\"]"),
+                     CONF_RELOAD_SAME);
     assert_int_equal(endpoint_diff("", "fallback_delay = \"2s\"\nname = \"x\""), CONF_RELOAD_UPSTREAM);
     assert_int_equal(endpoint_diff("client_random = \"aa\"", "client_random = \"aa/fe\""), CONF_RELOAD_UPSTREAM);
     assert_int_equal(endpoint_diff("client_random = \"aa/ff\"", "client_random_prefix = \"AA\""),

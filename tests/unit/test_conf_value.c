@@ -332,6 +332,42 @@ static void as_many_listeners_as_allowed(void **state) {
     must_refuse_with(text, 1, 2, "at most 64 listeners");
 }
 
+/* ---- pins ---- */
+
+#define HASH "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+#define HEX "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+#define COLONS "E3:B0:C4:42:98:FC:1C:14:9A:FB:F4:C8:99:6F:B9:24:27:AE:41:E4:64:9B:93:4C:A4:95:99:1B:78:52:B8:55"
+
+static void pins(void **state) {
+    (void)state;
+    struct conf *c =
+        must_load_with("pins = [\"sha256//" HASH "\", \"cert-sha256:" HEX "\", \"cert-sha256:" COLONS "\"]\n");
+    const struct conf_pins *p = &c->endpoint.pins;
+    assert_int_equal(p->n, 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(p->v[i].certificate, i > 0);
+        assert_memory_equal(p->v[i].sha256, "\xe3\xb0\xc4\x42", 4);
+        assert_int_equal(p->v[i].sha256[31], 0x55);
+    }
+    conf_unref(c);
+    static const char *const bad[] = {
+        "", "sha256//", HASH, "sha256/" HASH, "sha1//" HASH, "SHA256//" HASH, "sha256//" HASH "=", "sha256//" HASH " ",
+        "sha256//47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuA==", "sha256//" HEX, "cert-sha256:" HASH, "cert-sha256:",
+        "cert-sha256:" HEX "0", "cert-sha256:0" HEX, "cert-sha256:" COLONS ":", "cert-sha256:" HEX "\\u0000",
+        "cert-sha256:E3:B0-C4:42:98:FC:1C:14:9A:FB:F4:C8:99:6F:B9:24:27:AE:41:E4:64:9B:93:4C:A4:95:99:1B:78:52:B8:55",
+    };
+    char text[512] = "";
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(text, sizeof text, "pins = [\"%s\"]\n", bad[i]);
+        must_refuse_with(text, 1, 9, "'pins' must have elements such as sha256//");
+    }
+    must_refuse_with("pins = \"sha256//" HASH "\"", 1, 8, "must be a list of strings such as \"sha256//BASE64\"");
+    must_refuse_with("pins = [1]", 1, 9, "this element is an integer");
+    char many[2048] = "pins = [";
+    for (int i = 0; i < CONF_PINS_MAX + 1; i++) strcat(many, "\"sha256//" HASH "\",");
+    must_refuse_with(strcat(many, "]"), 1, 8, "at most 16 elements, not 17");
+}
+
 /* ---- remarks ---- */
 
 static void remarks(void **state) {
@@ -347,6 +383,11 @@ static void remarks(void **state) {
     must_say(CONF_NOTE, 9, 1, "'exclusions_preresolve_some'");
     must_say(CONF_WARNING, 10, 1, "client_random_auth_key");
     assert_int_equal(conf_said.n, 6);
+    /* Pins say who the endpoint is, wherever they stand. */
+    conf_unref(must_load_with("skip_verification = true\npins = [\"sha256//" HASH "\"]\n"));
+    assert_int_equal(conf_said.n, 0);
+    conf_unref(must_load_with("skip_verification = true\npins = []\n"));
+    must_say(CONF_WARNING, 5, 1, "any certificate is accepted");
     conf_unref(must_load_with("vpn_mode = \"general\"\nkillswitch_enabled = true\nskip_verification = false\n"
                "exclusions = []\n"));
     assert_int_equal(conf_said.n, 0);
@@ -406,6 +447,7 @@ int main(void) {
         cmocka_unit_test(socks4_is_left_out),
         cmocka_unit_test(a_tun_listener_alone_leaves_the_default),
         cmocka_unit_test(as_many_listeners_as_allowed),
+        cmocka_unit_test(pins),
         cmocka_unit_test(remarks),
         cmocka_unit_test(the_same_said_twice_is_fine),
         cmocka_unit_test(numbers_and_their_texts),

@@ -121,7 +121,7 @@ static void names(void **state) {
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         a.host = bad[i];
-        refused(a, "name mismatch: the certificate is for proxy.example, *.wild.example, 127.0.0.1, 2001:db8::1,");
+        refused(a, "name mismatch: certificate is for proxy.example, *.wild.example, 127.0.0.1, 2001:db8::1,");
         refused(a, bad[i]);
     }
     free(cert);
@@ -192,7 +192,7 @@ static void dates(void **state) {
     testca_issue(w->root, &expired, &cert, &key);
     refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key}, "the certificate expired on 2");
     refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key},
-            " UTC: is the clock right? It says 2");
+            " UTC (is the clock right? It says 2");
     free(cert);
     free(key);
     testca_issue(w->root, &early, &cert, &key);
@@ -232,10 +232,10 @@ static void chains(void **state) {
     accepted((struct attempt){.trust = both, .chain = chain, .key = key});
     free(both);
     refused((struct attempt){.trust = w->root_pem, .chain = cert, .key = key},
-            "chain incomplete: 1 certificate was sent, the issuer CN=Test Issuer is neither among them nor "
+            "chain incomplete: the endpoint sent 1 certificate, the issuer CN=Test Issuer is neither among them nor "
             "among the configured certificates");
     refused((struct attempt){.trust = w->other_pem, .chain = chain, .key = key},
-            "chain incomplete: 2 certificates were sent, the issuer CN=Test Root is neither");
+            "chain incomplete: the endpoint sent 2 certificates, the issuer CN=Test Root is neither");
     free(chain);
     chain = testca_join(cert, w->sub_pem, w->root_pem, NULL);
     accepted((struct attempt){.trust = w->root_pem, .chain = chain, .key = key});
