@@ -12,7 +12,6 @@
 
 /* Of a snapshot: all texts of the largest file, and the tables made of them. */
 #define ARENA_MAX ((size_t)8 * 1024 * 1024)
-#define READ_STEP 4096
 
 static const struct toml_place whole_file;
 
@@ -33,63 +32,40 @@ static int load(struct conf_loader *l, const char *name, const void *text, size_
 }
 
 /* The report has been begun. */
-static int load_text(struct conf_report *rep, const char *name, const void *text, size_t n, struct conf **out) {
-    struct conf_loader l = {.rep = rep, .conf = calloc(1, sizeof *l.conf)};
-    if (!l.conf) return ERR_NO_MEMORY;
-    l.conf->refs = 1;
-    arena_init(&l.conf->arena, ARENA_MAX);
-    int r = load(&l, name, text, n);
+static int load_text(struct conf_loader *l, const char *name, const void *text, size_t n, struct conf **out) {
+    l->conf = calloc(1, sizeof *l->conf);
+    if (!l->conf) return ERR_NO_MEMORY;
+    l->conf->refs = 1;
+    arena_init(&l->conf->arena, ARENA_MAX);
+    int r = load(l, name, text, n);
     if (r == 0)
-        *out = l.conf;
+        *out = l->conf;
     else
-        conf_unref(l.conf);
+        conf_unref(l->conf);
     return r;
 }
 
 int conf_load_text(const char *name, const void *text, size_t n, struct conf **out, struct conf_report *rep) {
     *out = NULL;
+    struct conf_loader l = {.rep = rep};
     conf_report_init(rep, name);
-    return load_text(rep, name, text, n, out);
-}
-
-/* Reads until the end of the file, or one byte more than a document may have. */
-static int read_all(int fd, char **text, size_t *n) {
-    size_t cap = 0;
-    ssize_t got;
-    *text = NULL;
-    *n = 0;
-    do {
-        if (cap - *n < READ_STEP) {
-            size_t larger = cap ? 2 * cap : READ_STEP;
-            char *p = malloc(larger);
-            if (!p) return ERR_NO_MEMORY;
-            if (*n) memcpy(p, *text, *n);
-            secret_wipe(*text, *n);
-            free(*text);
-            *text = p;
-            cap = larger;
-        }
-        do got = read(fd, *text + *n, cap - *n);
-        while (got < 0 && errno == EINTR);
-        if (got < 0) return ERR_IO;
-        *n += (size_t)got;
-    } while (got > 0 && *n <= TOML_TEXT_MAX);
-    return 0;
+    return load_text(&l, name, text, n, out);
 }
 
 int conf_load_file(const char *path, struct conf **out, struct conf_report *rep) {
-    struct conf_loader l = {.rep = rep};
+    struct conf_loader l = {.rep = rep, .files = true};
     struct stat st;
     char *text = NULL;
     size_t n = 0;
     *out = NULL;
     conf_report_init(rep, path);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    int r = fd < 0 || fstat(fd, &st) < 0 ? ERR_IO : read_all(fd, &text, &n);
+    int r = fd < 0 || fstat(fd, &st) < 0 ? ERR_IO : conf_read_all(fd, &text, &n);
     if (r == ERR_IO) conf_say(&l, CONF_ERROR, whole_file, "cannot be read: %s", strerror(errno));
-    if (r == 0 && S_ISREG(st.st_mode) && st.st_mode & S_IROTH)
-        conf_say(&l, CONF_WARNING, whole_file, "everyone on this machine can read the passwords in it: chmod o-r");
-    if (r == 0) r = load_text(rep, path, text, n, out);
+    if (r == 0) r = load_text(&l, path, text, n, out);
+    if (l.secrets && conf_exposed(&st))
+        conf_say(&l, CONF_WARNING, whole_file, "others can read the secrets in it (mode %04o): chmod go-rwx",
+                 (unsigned)(st.st_mode & 07777));
     secret_wipe(text, n);
     free(text);
     if (fd >= 0) close(fd);

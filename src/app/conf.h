@@ -90,6 +90,7 @@ struct conf_endpoint {
     struct conf_random client_random;
     bool skip_verification;
     const char *certificate; /* PEM text with at least one BEGIN CERTIFICATE; NULL: the system's store */
+    const char *client_certificate, *client_key; /* PEM; both or none */
     struct conf_pins pins;   /* what the endpoint's own certificate must match one of; at most CONF_PINS_MAX */
     enum conf_transport transport;
     bool anti_dpi; /* accepted, without effect yet */
@@ -150,12 +151,13 @@ const char *conf_severity_word(enum conf_severity s);
 
 /* --- loading --- */
 
-/* Reads the file at path (at most 1 MiB; a pipe will do). 0 and *out, which the caller must unref; or
+/* Reads the file at path (at most 1 MiB; a pipe will do), and the files that its options name. 0 and *out, which the caller must unref; or
  * ERR_CONFIG, with *out NULL and at least one CONF_ERROR, or ERR_IO when the file cannot be read (in the report
- * too), or ERR_NO_MEMORY. rep is overwritten and may hold warnings and notes either way. A file with a password
- * that everyone may read is worth a warning. */
+ * too), or ERR_NO_MEMORY. rep is overwritten and may hold warnings and notes either way. A file with a secret
+ * that others may read is worth a warning. */
 int conf_load_file(const char *path, struct conf **out, struct conf_report *rep);
-/* The same from n bytes of text; name stands for the file in the report. */
+/* The same from n bytes of text; name stands for the file in the report. Options that name a file to be read are
+ * errors in it. */
 int conf_load_text(const char *name, const void *text, size_t n, struct conf **out, struct conf_report *rep);
 
 struct conf *conf_ref(struct conf *c);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "app/conf.h"
 #include "app/conf_table.h"
@@ -26,6 +27,8 @@ struct conf_loader {
     struct conf *conf;
     struct conf_report *rep;
     bool no_memory;
+    bool files;   /* options may name files: the text itself stands in one, conf->name */
+    bool secrets; /* there is a secret in the text itself */
 };
 
 /* --- conf_report.c --- */
@@ -75,6 +78,24 @@ bool conf_value_equal(const struct conf_option *o, const void *a, const void *b)
 const char *conf_format_number(enum conf_type type, uint64_t v, char *buf, size_t cap);
 /* Reads "1m30s" or "64KiB" (n bytes). */
 bool conf_parse_number(enum conf_type type, const char *text, size_t n, uint64_t *v);
+
+/* --- conf_file.c --- */
+
+/* Reads until the end of the file, or more than a document may have, as a text that ends in a NUL. *text must be wiped
+ * and freed whatever comes. 0, ERR_IO or ERR_NO_MEMORY. */
+int conf_read_all(int fd, char **text, size_t *n);
+/* Everybody may read the file; or its group may, and it is our own, so that we do not need that. */
+bool conf_exposed(const struct stat *st);
+/* o names a file (`file_of`): its content becomes the value of target, stored in *at. */
+enum conf_outcome conf_file_value(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
+                                  const struct conf_option *target, void *at);
+/* The same from the service manager's credential that has the option's path as its name; false if there is none. node:
+ * a place for messages. */
+bool conf_file_credential(struct conf_loader *l, const struct conf_option *target, const struct toml_node *node,
+                          void *at, enum conf_outcome *outcome);
+/* A path to be kept: a relative one starts at the directory of the configuration. */
+enum conf_outcome conf_file_path(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
+                                 const char **at);
 
 /* --- conf_parse.c --- */
 

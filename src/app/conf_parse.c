@@ -56,19 +56,55 @@ static void remark(struct conf_loader *l, const struct conf_option *o, const str
     conf_say(l, o->severity, node->key_place, "%s: %s", conf_show(node->key, node->key_len, show), o->say);
 }
 
+static void both(struct conf_loader *l, const struct toml_node *node, const struct toml_node *first) {
+    conf_say(l, CONF_ERROR, node->key_place, "'%s' and '%s' (line %u) are both set: keep one", node->key, first->key,
+             first->key_place.line);
+}
+
+static bool is_empty(const struct toml_node *node) { return node->kind == TOML_STRING && node->u.string.n == 0; }
+
+static bool names_a_file(enum conf_scope scope, const struct toml_node *node) {
+    const struct conf_option *o = conf_option_find(scope, node->key, node->key_len);
+    return o && o->file_of;
+}
+
 /* Both names of an option in one table: fine if they say the same. */
 static void read_again(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
                        const struct toml_node *first, const void *value) {
     union conf_value other = {0};
+    if (names_a_file(o->scope, first)) {
+        if (!is_empty(node)) both(l, node, first);
+        return;
+    }
     if (conf_value_read(l, o, node, &other) != CONF_SET || conf_value_equal(o, value, &other)) return;
     conf_say(l, CONF_ERROR, node->key_place, "'%s' and '%s' (line %u) are the same option with different values",
              node->key, first->key, first->key_place.line);
+}
+
+/* The value of another option, which is then as good as set. */
+static void read_file(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node, void *base,
+                      const char *listener, struct seen *seen) {
+    const struct conf_option *target = conf_option_find(o->scope, o->file_of, strlen(o->file_of));
+    size_t i = index_of(target);
+    if (is_empty(node)) return;
+    if (seen->outcome[i] == CONF_SET) {
+        both(l, node, seen->node[i]);
+        return;
+    }
+    enum conf_outcome r = conf_file_value(l, o, node, target, (char *)base + target->offset);
+    seen->node[i] = node;
+    seen->outcome[i] = r;
+    if (r == CONF_SET) mark(l, target, listener, node->place);
 }
 
 /* base: the struct of the option's scope. */
 static void read_option(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
                         void *base, const char *listener, struct seen *seen) {
     const struct conf_option *target = o;
+    if (o->file_of) {
+        read_file(l, o, node, base, listener, seen);
+        return;
+    }
     if (o->alias_of) target = conf_option_find(o->scope, o->alias_of, strlen(o->alias_of));
     size_t i = index_of(target);
     union conf_value spare = {0};
@@ -78,9 +114,11 @@ static void read_option(struct conf_loader *l, const struct conf_option *o, cons
         read_again(l, o, node, seen->node[i], at);
         return;
     }
+    enum conf_outcome r = conf_value_read(l, o, node, at);
     seen->node[i] = node;
-    seen->outcome[i] = conf_value_read(l, o, node, at);
-    if (seen->outcome[i] != CONF_SET) return;
+    seen->outcome[i] = r;
+    if (r != CONF_SET) return;
+    if (target->type == CONF_SECRET || target->type == CONF_KEY) l->secrets = true;
     mark(l, target, listener, node->place);
     remark(l, target, node, at);
 }
@@ -318,12 +356,42 @@ static void read_listeners(struct conf_loader *l, const struct toml_node *table)
 
 /* ---- the endpoint ---- */
 
-static void check_endpoint(struct conf_loader *l, struct toml_place place, const struct seen *seen) {
+/* What the text says nothing about may come from the service manager. */
+static void read_credentials(struct conf_loader *l, struct seen *seen) {
+    const struct conf_option *o;
+    struct toml_node *whole_file = arena_alloc(&l->conf->arena, sizeof *whole_file);
+    if (!whole_file) {
+        l->no_memory = true;
+        return;
+    }
+    for (size_t i = 0; (o = conf_option_at(i)); i++) {
+        if (o->scope != CONF_SCOPE_ENDPOINT || !o->file_of) continue;
+        const struct conf_option *target = conf_option_find(o->scope, o->file_of, strlen(o->file_of));
+        size_t at = index_of(target);
+        if (seen->outcome[at] != CONF_UNSET) continue;
+        if (conf_file_credential(l, target, whole_file, (char *)&l->conf->endpoint + target->offset,
+                                 &seen->outcome[at]))
+            seen->node[at] = whole_file;
+    }
+}
+
+static void check_pair(struct conf_loader *l, const struct seen *seen) {
+    size_t certificate = index_of_key(CONF_SCOPE_ENDPOINT, "client_certificate");
+    size_t key = index_of_key(CONF_SCOPE_ENDPOINT, "client_key");
+    if (seen->outcome[certificate] == CONF_SET && seen->outcome[key] == CONF_UNSET)
+        conf_say(l, CONF_ERROR, seen->node[certificate]->place, "'client_certificate' needs a 'client_key'");
+    if (seen->outcome[key] == CONF_SET && seen->outcome[certificate] == CONF_UNSET)
+        conf_say(l, CONF_ERROR, seen->node[key]->place, "'client_key' needs a 'client_certificate'");
+}
+
+static void check_endpoint(struct conf_loader *l, struct toml_place place, struct seen *seen) {
     const struct conf_endpoint *e = &l->conf->endpoint;
     const struct toml_node *window = seen->node[index_of_key(CONF_SCOPE_ENDPOINT, "session_window")];
     if (!window) window = seen->node[index_of_key(CONF_SCOPE_ENDPOINT, "stream_window")];
     const struct toml_node *skip = seen->node[index_of_key(CONF_SCOPE_ENDPOINT, "skip_verification")];
+    read_credentials(l, seen);
     check_required(l, CONF_SCOPE_ENDPOINT, place, seen);
+    check_pair(l, seen);
     if (skip && e->skip_verification && !e->pins.n)
         conf_say(l, CONF_WARNING, skip->key_place,
                  "'skip_verification': any certificate is accepted: whoever is on the way can read and change "

@@ -21,6 +21,9 @@
     .scope = CONF_SCOPE_USER, .key = key_, .type = type_, .offset = offsetof(struct conf_user, field)
 #define ENDPOINT(key_, type_, field)                                                                          \
     .scope = CONF_SCOPE_ENDPOINT, .key = key_, .type = type_, .offset = offsetof(struct conf_endpoint, field)
+/* Another option's value, from a file. */
+#define FILE_OF(scope_, key_)                                                                                 \
+    .scope = CONF_SCOPE_##scope_, .key = key_ "_file", .type = CONF_PATH, .offset = CONF_NOWHERE, .file_of = key_
 /* Known, but nothing in the snapshot comes from it. */
 #define DROPPED(scope_, key_, type_)                                                                          \
     .scope = CONF_SCOPE_##scope_, .key = key_, .type = type_, .offset = CONF_NOWHERE
@@ -81,12 +84,14 @@ static const struct conf_option options[] = {
     {LISTENER("username", CONF_STRING, username), CREDENTIAL, RELOAD(NONE), .flags = CONF_NO_COLON,
      .doc = "who may use it, with password"},
     {LISTENER("password", CONF_SECRET, password), CREDENTIAL, RELOAD(NONE), .doc = "goes with username"},
+    {FILE_OF(LISTENER, "password"), RELOAD(NONE), .doc = "a file that holds it"},
     {LISTENER("users", CONF_USERS, listed), .max = CONF_USERS_MAX, RELOAD(NONE),
      .doc = "several who may use it, each with username and password"},
     {USER("username", CONF_STRING, username), CREDENTIAL, RELOAD(NONE), .flags = CONF_NO_COLON | CONF_REQUIRED,
      .doc = "a user's name"},
     {USER("password", CONF_SECRET, password), CREDENTIAL, RELOAD(NONE), .flags = CONF_REQUIRED,
      .doc = "that user's password"},
+    {FILE_OF(USER, "password"), RELOAD(NONE), .doc = "a file that holds it"},
     {LISTENER("handshake_timeout", CONF_DURATION, handshake_timeout), .preset = "10s", .min = 100, .max = HOUR,
      RELOAD(NONE), .doc = "time for a client to finish its request, from its connection on"},
     {LISTENER("idle_timeout", CONF_DURATION, idle_timeout), .preset = "2h", .max = 30 * (uint64_t)DAY,
@@ -105,9 +110,17 @@ static const struct conf_option options[] = {
      .flags = CONF_REQUIRED | CONF_NO_COLON, .doc = "the account at the endpoint"},
     {ENDPOINT("password", CONF_SECRET, password), .min = 1, .max = 1024, RELOAD(UPSTREAM), .flags = CONF_REQUIRED,
      .doc = "its password"},
+    {FILE_OF(ENDPOINT, "password"), RELOAD(UPSTREAM), .doc = "a file that holds it"},
     {ENDPOINT("name", CONF_STRING, name), .max = 255, RELOAD(NONE), .doc = "what people call the endpoint"},
     {ENDPOINT("certificate", CONF_PEM, certificate), .max = TOML_TEXT_MAX, RELOAD(UPSTREAM),
      .doc = "certificates that are trusted instead of the system's store"},
+    {FILE_OF(ENDPOINT, "certificate"), RELOAD(UPSTREAM), .doc = "a file that holds them"},
+    {ENDPOINT("client_certificate", CONF_PEM, client_certificate), .max = TOML_TEXT_MAX, RELOAD(UPSTREAM),
+     .doc = "what adit shows to an endpoint that asks for a certificate, with its issuers"},
+    {FILE_OF(ENDPOINT, "client_certificate"), RELOAD(UPSTREAM), .doc = "a file that holds them"},
+    {ENDPOINT("client_key", CONF_KEY, client_key), .max = TOML_TEXT_MAX, RELOAD(UPSTREAM),
+     .doc = "the private key of client_certificate"},
+    {FILE_OF(ENDPOINT, "client_key"), RELOAD(UPSTREAM), .doc = "a file that holds it"},
     {ENDPOINT("pins", CONF_PINS, pins), .max = CONF_PINS_MAX, RELOAD(UPSTREAM),
      .doc = "hashes of the endpoint's key or certificate, one of which must match too"},
     {ENDPOINT("skip_verification", CONF_BOOLEAN, skip_verification), .preset = "false", RELOAD(UPSTREAM),

@@ -39,6 +39,8 @@ enum conf_scope {
     X(ADDRESSES, "list of host:port", "a list of strings such as \"192.0.2.1:443\"")                          \
     X(RANDOM, "hex[/hex]", "a string")                                                                        \
     X(PEM, "PEM", "a string")                                                                                 \
+    X(KEY, "PEM key", "a string")                                                                             \
+    X(PATH, "path", "a string")                                                                               \
     X(PINS, "list of pins", "a list of strings such as \"sha256//BASE64\"")                                   \
     X(USERS, "list of users", "a list of tables such as {username = \"...\", password = \"...\"}")            \
     X(ANY, "any", "a value")
@@ -72,6 +74,7 @@ struct conf_option {
     enum conf_reload reload;
     unsigned flags;           /* of enum conf_flag */
     const char *alias_of;     /* another key of the scope that this one stands for */
+    const char *file_of;      /* another key of the scope whose value stands in the file that this one names */
     enum conf_severity severity; /* of `say` */
     const char *say;
     const char *doc; /* one line */

@@ -101,12 +101,15 @@ static const char *text_fault(const struct conf_option *o, const char *p, size_t
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)p[i];
         bool blank = c == '\n' || c == '\r' || c == '\t';
-        if ((c < 0x20 || c == 0x7f) && !(blank && o->type == CONF_PEM)) return "must not hold control characters";
+        if ((c < 0x20 || c == 0x7f) && !(blank && (o->type == CONF_PEM || o->type == CONF_KEY)))
+            return "must not hold control characters";
         if (c == ':' && o->flags & CONF_NO_COLON) return "must not hold a colon";
         if (c >= 0x80 && o->flags & CONF_ASCII) return "must be plain ASCII";
     }
     if (o->type == CONF_PEM && !strstr(p, "-----BEGIN CERTIFICATE-----"))
         return "must be certificates in PEM format, beginning with -----BEGIN CERTIFICATE-----";
+    if (o->type == CONF_KEY && !strstr(p, "PRIVATE KEY-----"))
+        return "must be a private key in PEM format, beginning with -----BEGIN PRIVATE KEY-----";
     return NULL;
 }
 
@@ -438,6 +441,9 @@ enum conf_outcome conf_value_read(struct conf_loader *l, const struct conf_optio
     case CONF_HOST: return read_host(l, o, node, at);
     case CONF_LISTEN: return read_listen(l, o, node, at);
     case CONF_RANDOM: return read_random(l, o, node, at);
+    case CONF_PATH:
+        if (!o->file_of) return conf_file_path(l, o, node, at);
+        return keep_text(l, node->u.string.p, node->u.string.n, at);
     default: return keep_text(l, node->u.string.p, node->u.string.n, at);
     }
 }

@@ -52,6 +52,8 @@ static int make_creds(const struct conf *conf, struct creds **out, char *why, si
     struct creds_config c = {.hostname = e->hostname,
                              .sni = e->custom_sni,
                              .trust_pem = e->certificate,
+                             .certificate_pem = e->client_certificate,
+                             .key_pem = e->client_key,
                              .skip_verification = e->skip_verification,
                              .pins = pins,
                              .n_pins = e->pins.n,
