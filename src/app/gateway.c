@@ -44,6 +44,9 @@ static int make_creds(const struct conf *conf, struct creds **out, char *why, si
     const struct conf_endpoint *e = &conf->endpoint;
     char text[CREDS_WHY_MAX];
     unsigned line = 0, col = 0;
+    enum creds_fault fault;
+    static const char *const options[] = {[CREDS_FAULT_TRUST] = "certificate",
+                                          [CREDS_FAULT_CERTIFICATE] = "client_certificate"};
     struct creds_pin pins[CONF_PINS_MAX];
     for (size_t i = 0; i < e->pins.n; i++) {
         pins[i].certificate = e->pins.v[i].certificate;
@@ -54,6 +57,7 @@ static int make_creds(const struct conf *conf, struct creds **out, char *why, si
                              .trust_pem = e->certificate,
                              .certificate_pem = e->client_certificate,
                              .key_pem = e->client_key,
+                             .fault = &fault,
                              .skip_verification = e->skip_verification,
                              .pins = pins,
                              .n_pins = e->pins.n,
@@ -62,8 +66,11 @@ static int make_creds(const struct conf *conf, struct creds **out, char *why, si
     memcpy(c.random_mask, e->client_random.mask, sizeof c.random_mask);
     int r = creds_new(out, &c, text, sizeof text);
     if (r == 0) return 0;
-    if (e->certificate && conf_place(conf, "endpoint.certificate", &line, &col))
-        snprintf(why, cap, "%s:%u:%u: certificate: %s", conf->name, line, col, text);
+    const char *option = r == ERR_CONFIG ? options[fault] : NULL;
+    char path[64];
+    snprintf(path, sizeof path, "endpoint.%s", option ? option : "");
+    if (option && conf_place(conf, path, &line, &col))
+        snprintf(why, cap, "%s:%u:%u: %s: %s", conf->name, line, col, option, text);
     else
         snprintf(why, cap, "%s: %s", conf->name, text);
     return r;

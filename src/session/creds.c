@@ -29,7 +29,7 @@
 
 struct creds {
     unsigned refs;
-    bool server, skip_verification;
+    bool server, skip_verification, has_certificate;
     char *hostname, *sni;
     struct addr ip; /* the hostname, when it is an IP */
     gnutls_certificate_credentials_t cred;
@@ -173,13 +173,19 @@ static int own_certificate(struct creds *c, const struct creds_config *cfg, char
     gnutls_datum_t cert = {(unsigned char *)cfg->certificate_pem, (unsigned)strlen(cfg->certificate_pem)};
     gnutls_datum_t key = {(unsigned char *)cfg->key_pem, (unsigned)strlen(cfg->key_pem)};
     int rv = gnutls_certificate_set_x509_key_mem2(c->cred, &cert, &key, GNUTLS_X509_FMT_PEM, NULL, 0);
+    c->has_certificate = rv >= 0;
     if (rv >= 0) return 0;
     if (rv == GNUTLS_E_MEMORY_ERROR) return ERR_NO_MEMORY;
     say(why, cap, "the own certificate or its key is not usable: %s", gnutls_strerror(rv));
     return ERR_CONFIG;
 }
 
+static void blame(const struct creds_config *cfg, enum creds_fault fault) {
+    if (cfg->fault) *cfg->fault = fault;
+}
+
 static int fill(struct creds *c, const struct creds_config *cfg, char *why, size_t cap) {
+    blame(cfg, CREDS_FAULT_OTHER);
     int rv = copy_names(c, cfg, why, cap);
     if (rv >= 0) rv = copy_pins(c, cfg, why, cap);
     if (rv < 0) return rv;
@@ -187,9 +193,13 @@ static int fill(struct creds *c, const struct creds_config *cfg, char *why, size
         c->cred = NULL;
         return ERR_NO_MEMORY;
     }
+    blame(cfg, CREDS_FAULT_CERTIFICATE);
     rv = own_certificate(c, cfg, why, cap);
-    if (rv >= 0 && !c->server) rv = trust_load(c, cfg, why, cap);
     if (rv < 0) return rv;
+    blame(cfg, CREDS_FAULT_TRUST);
+    if (!c->server || cfg->trust_pem) rv = trust_load(c, cfg, why, cap);
+    if (rv < 0) return rv;
+    blame(cfg, CREDS_FAULT_OTHER);
     /* A chain that needs more than this many certificates is not one of ours. */
     gnutls_certificate_set_verify_limits(c->cred, 16384, 10);
     if (gnutls_priority_init(&c->tcp, PRIORITY_TCP, NULL) < 0) {
@@ -379,12 +389,33 @@ static int apply_client(struct creds *c, gnutls_session_t tls) {
     return apply_random(c, tls);
 }
 
+/* Clients with a certificate only. */
+static int verify_client(gnutls_session_t tls) {
+    gnutls_typed_vdata_st purpose = {GNUTLS_DT_KEY_PURPOSE_OID, (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT, 0};
+    unsigned status = 0;
+    int rv = gnutls_certificate_verify_peers(tls, &purpose, 1, &status);
+    return rv < 0 || status ? GNUTLS_E_CERTIFICATE_ERROR : 0;
+}
+
+static int apply_server(struct creds *c, gnutls_session_t tls) {
+    if (!c->n_trusted) return 0;
+    gnutls_certificate_server_set_request(tls, GNUTLS_CERT_REQUIRE);
+    gnutls_session_set_verify_function(tls, verify_client);
+    return 0;
+}
+
+/* A certificate that is configured is shown whatever issuers the peer names: it says better what is wrong with it. */
+unsigned creds_flags(const struct creds *c, bool quic) {
+    if (!c->server) return c->has_certificate ? GNUTLS_FORCE_CLIENT_CERT : 0;
+    return quic ? GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_SEND_TICKET : 0;
+}
+
 int creds_apply(struct creds *c, struct gnutls_session_int *tls, bool quic, struct creds_verdict *v) {
     *v = (struct creds_verdict){.creds = c};
     gnutls_db_set_ptr(tls, v);
     if (gnutls_priority_set(tls, quic ? c->quic : c->tcp) < 0) return ERR_UPSTREAM_TLS;
     if (gnutls_credentials_set(tls, GNUTLS_CRD_CERTIFICATE, c->cred) < 0) return ERR_NO_MEMORY;
-    return c->server ? 0 : apply_client(c, tls);
+    return c->server ? apply_server(c, tls) : apply_client(c, tls);
 }
 
 const char *session_tls_library_version(void) { return gnutls_check_version(NULL); }

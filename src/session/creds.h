@@ -28,21 +28,26 @@ struct creds_pin {
     uint8_t sha256[CREDS_PIN_LEN];
 };
 
+/* What of a configuration cannot be used. */
+enum creds_fault { CREDS_FAULT_OTHER, CREDS_FAULT_TRUST, CREDS_FAULT_CERTIFICATE };
+
 struct creds_config {
     /* client */
     const char *hostname;      /* the name or IP that the certificate must carry as a SAN */
     const char *sni;           /* sent as SNI instead of hostname; NULL: hostname (nothing is sent for an IP) */
-    const char *trust_pem;     /* PEM certificates that are then the only trust; NULL: the system's store */
+    const char *trust_pem;     /* PEM certificates that are then the only trust; NULL: the system's store. Server: clients
+                                * must show a certificate that leads to these; NULL: none is asked for */
     bool skip_verification;    /* without pins: accept any certificate; the session reports `unverified` */
     const struct creds_pin *pins; /* any one that matches will do; at most CREDS_PINS_MAX, 0: none */
     size_t n_pins;
     uint8_t random_prefix[CREDS_RANDOM_MAX]; /* client_random: (random & mask) == (prefix & mask) */
     uint8_t random_mask[CREDS_RANDOM_MAX];
     size_t random_len;         /* 0: none */
-    /* server (the test endpoint) */
-    const char *certificate_pem; /* chain, leaf first */
+    /* A chain, leaf first, and its key. Client: shown to whoever asks for one; NULL: none. */
+    const char *certificate_pem;
     const char *key_pem;
-    bool server;
+    bool server; /* the test endpoint */
+    enum creds_fault *fault; /* set when creds_new() returns ERR_CONFIG; NULL: not asked for */
 };
 
 /* Makes credentials; the strings are copied. On failure returns ERR_CONFIG (a PEM without a usable certificate, a key
@@ -68,6 +73,8 @@ struct creds_verdict {
     char why[CREDS_WHY_MAX];
 };
 
+/* What gnutls_init() must be given for such a session, in addition to the role. */
+unsigned creds_flags(const struct creds *c, bool quic);
 /* Prepares a new GnuTLS session: credentials, SNI, priority (TLS 1.3 only for QUIC, 1.2 up for TCP; nothing weaker),
  * client_random, and the verify hook that calls creds_verify and writes its result to *v. It occupies the session's
  * "db" pointer (gnutls_db_set_ptr) and leaves gnutls_session_set_ptr and the transport pointer to others. ALPN is the

@@ -12,8 +12,8 @@ static ngtcp2_conn *conn_of(ngtcp2_crypto_conn_ref *ref) { return ((struct quic 
 
 int quic_tls_new(struct quic *q) {
     bool server = q->s->cfg.server;
-    unsigned role = server ? GNUTLS_SERVER | GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_SEND_TICKET : GNUTLS_CLIENT;
-    if (gnutls_init(&q->tls, role | GNUTLS_NO_SIGNAL) < 0) {
+    unsigned flags = (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | creds_flags(q->s->cfg.creds, true);
+    if (gnutls_init(&q->tls, flags | GNUTLS_NO_SIGNAL) < 0) {
         q->tls = NULL;
         return ERR_NO_MEMORY;
     }

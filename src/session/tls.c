@@ -110,7 +110,8 @@ int tls_new(struct tls **out, struct creds *creds, bool server, bool allow_no_al
     t->out = q;
     t->server = server;
     t->allow_no_alpn = allow_no_alpn;
-    if (gnutls_init(&t->session, (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK) < 0) {
+    unsigned flags = (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK | creds_flags(creds, false);
+    if (gnutls_init(&t->session, flags) < 0) {
         free(t);
         return ERR_NO_MEMORY;
     }

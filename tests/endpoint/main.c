@@ -20,6 +20,7 @@ static const char usage_text[] =
     "\n"
     "  --listen IP:PORT      default 127.0.0.1:0; prints `ready PORT` when it listens on TCP and UDP\n"
     "  --cert FILE --key FILE  PEM chain and key\n"
+    "  --client-ca FILE      clients must show a certificate that one of these PEM certificates has issued\n"
     "  --make-cert DIR       make a throwaway CA and a certificate for localhost, endpoint.test, 127.0.0.1 and ::1;\n"
     "                        write ca.pem, cert.pem and key.pem (0600) there and use them\n"
     "  --user NAME:PASSWORD  default test:test\n"
@@ -41,7 +42,7 @@ struct app {
     struct endpoint_config cfg;
     struct endpoint_faults faults;
     struct addr listen;
-    const char *cert, *key, *make;
+    const char *cert, *key, *make, *client_ca;
     char user[256];
     bool no_h2, no_h3;
     unsigned drop_after, stall_after; /* ms */
@@ -86,8 +87,10 @@ static struct creds *make_creds(struct app *a) {
         cert = read_text(a->cert);
         key = read_text(a->key);
     }
-    struct creds_config c = {.server = true, .certificate_pem = cert, .key_pem = key};
+    char *client_ca = a->client_ca ? read_text(a->client_ca) : NULL;
+    struct creds_config c = {.server = true, .certificate_pem = cert, .key_pem = key, .trust_pem = client_ca};
     if (creds_new(&creds, &c, why, sizeof why)) die(why, NULL);
+    free(client_ca);
     free(cert);
     free(key);
     return creds;
@@ -189,9 +192,10 @@ static int run(struct app *a) {
 }
 
 static void parse(struct app *a, int argc, char **argv) {
-    enum { LISTEN = 256, CERT, KEY, MAKE, USER, HOST, NO_H2, NO_H3, RETRY, STREAMS, WINDOW, FAULT };
+    enum { LISTEN = 256, CERT, KEY, CLIENT_CA, MAKE, USER, HOST, NO_H2, NO_H3, RETRY, STREAMS, WINDOW, FAULT };
     static const struct option options[] = {
         {"listen", 1, NULL, LISTEN}, {"cert", 1, NULL, CERT},   {"key", 1, NULL, KEY},
+        {"client-ca", 1, NULL, CLIENT_CA},
         {"make-cert", 1, NULL, MAKE}, {"user", 1, NULL, USER},  {"host", 1, NULL, HOST},
         {"no-h2", 0, NULL, NO_H2},   {"no-h3", 0, NULL, NO_H3}, {"retry", 0, NULL, RETRY},
         {"max-streams", 1, NULL, STREAMS}, {"stream-window", 1, NULL, WINDOW}, {"fault", 1, NULL, FAULT},
@@ -204,6 +208,7 @@ static void parse(struct app *a, int argc, char **argv) {
             break;
         case CERT: a->cert = optarg; break;
         case KEY: a->key = optarg; break;
+        case CLIENT_CA: a->client_ca = optarg; break;
         case MAKE: a->make = optarg; break;
         case USER: snprintf(a->user, sizeof a->user, "%s", optarg); break;
         case HOST: parse_host(a, optarg); break;

@@ -357,6 +357,83 @@ static void f8_dates_and_the_clock(void **state) {
     testca_free(stale);
 }
 
+/* ---- F9 ---- */
+
+/* The server insists on a certificate that w.root has issued. */
+static struct creds_attempt try_as_client(enum session_kind kind, const struct shown *own) {
+    struct shown s = show(w.root, &(struct testca_spec){.names = {HOST}}, "");
+    struct creds_config c = client_of(w.root_pem);
+    if (own) {
+        c.certificate_pem = own->chain;
+        c.key_pem = own->key;
+    }
+    struct creds *client = creds_must(&c);
+    struct creds *server = creds_must(&(struct creds_config){
+        .server = true, .certificate_pem = s.chain, .key_pem = s.key, .trust_pem = w.root_pem});
+    struct creds_attempt a = creds_attempt(kind, client, server);
+    creds_unref(client);
+    creds_unref(server);
+    shown_free(&s);
+    return a;
+}
+
+static void f9_client_certificates(void **state) {
+    (void)state;
+    const struct testca_spec spec = {.cn = "a client", .for_clients = true};
+    struct shown good = show(w.root, &spec, ""), chain = show(w.sub, &spec, w.sub_pem);
+    struct shown foreign = show(w.other, &spec, ""), wrong_use = show(w.root, &(struct testca_spec){.cn = "x"}, "");
+    for (size_t i = 0; i < 2; i++) {
+        const struct shown *const taken[] = {&good, &chain}, *const not[] = {NULL, &foreign, &wrong_use};
+        for (size_t k = 0; k < 2; k++) {
+            struct creds_attempt a = try_as_client(kinds[i], taken[k]);
+            if (a.err || !a.server_up) fail_msg("%zu %zu: %s / %s", i, k, a.text, a.server_text);
+        }
+        /* The client learns of it after its handshake: an alert says so. */
+        for (size_t k = 0; k < 3; k++) {
+            struct creds_attempt a = try_as_client(kinds[i], not[k]);
+            if (a.err != ERR_UPSTREAM_TLS || a.server_up || !strstr(a.text, "alert"))
+                fail_msg("%zu %zu: %s %s / %s", i, k, err_word(a.err), a.text, a.server_text);
+            if (k == 0 && !strstr(a.text, "116")) fail_msg("%zu: %s", i, a.text);
+        }
+    }
+    shown_free(&good);
+    shown_free(&chain);
+    shown_free(&foreign);
+    shown_free(&wrong_use);
+}
+
+static void f9_keys_that_do_not_fit(void **state) {
+    (void)state;
+    struct shown one = show(w.root, &(struct testca_spec){.cn = "one", .for_clients = true}, "");
+    struct shown two = show(w.root, &(struct testca_spec){.cn = "two", .for_clients = true}, "");
+    const struct {
+        const char *certificate, *key, *trust;
+        enum creds_fault fault;
+        const char *part;
+    } cases[] = {
+        {one.chain, two.key, w.root_pem, CREDS_FAULT_CERTIFICATE, "do not match"},
+        {one.chain, NULL, w.root_pem, CREDS_FAULT_CERTIFICATE, "must be given together"},
+        {NULL, one.key, w.root_pem, CREDS_FAULT_CERTIFICATE, "must be given together"},
+        {one.chain, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", w.root_pem,
+         CREDS_FAULT_CERTIFICATE, "is not usable"},
+        {one.chain, one.key, "nothing", CREDS_FAULT_TRUST, "no certificate in PEM form"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        enum creds_fault fault = CREDS_FAULT_OTHER;
+        struct creds_config c = client_of(cases[i].trust);
+        struct creds *creds;
+        char why[CREDS_WHY_MAX];
+        c.certificate_pem = cases[i].certificate;
+        c.key_pem = cases[i].key;
+        c.fault = &fault;
+        assert_int_equal(creds_new(&creds, &c, why, sizeof why), ERR_CONFIG);
+        if (!strstr(why, cases[i].part)) fail_msg("%zu: %s", i, why);
+        assert_int_equal(fault, cases[i].fault);
+    }
+    shown_free(&one);
+    shown_free(&two);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(f1_names),
@@ -371,6 +448,8 @@ int main(void) {
         cmocka_unit_test(f4_without_verification),
         cmocka_unit_test(f7_no_store),
         cmocka_unit_test(f8_dates_and_the_clock),
+        cmocka_unit_test(f9_client_certificates),
+        cmocka_unit_test(f9_keys_that_do_not_fit),
     };
     int r = cmocka_run_group_tests_name("tls hostile", tests, world_up, world_down);
     session_pair_cleanup();
