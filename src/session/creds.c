@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/addr.h"
+#include "session/creds_tickets.h"
 #include "session/creds_why.h"
 #include "session/session.h"
 
@@ -40,6 +41,8 @@ struct creds {
     size_t random_len;
     struct creds_pin pins[CREDS_PINS_MAX];
     size_t n_pins;
+    struct creds_tickets *tickets; /* client */
+    gnutls_datum_t ticket_key;     /* server: what its tickets are sealed with; empty: it sends none */
 };
 
 __attribute__((format(printf, 3, 4))) static void say(char *why, size_t cap, const char *fmt, ...) {
@@ -128,7 +131,7 @@ static int trust_load(struct creds *c, const struct creds_config *cfg, char *why
     return ERR_CONFIG;
 }
 
-/* ---- life ---- */
+/* ---- what is configured ---- */
 
 static int copy_names(struct creds *c, const struct creds_config *cfg, char *why, size_t cap) {
     if (!c->server && !cfg->skip_verification && (!cfg->hostname || !*cfg->hostname)) {
@@ -180,6 +183,63 @@ static int own_certificate(struct creds *c, const struct creds_config *cfg, char
     return ERR_CONFIG;
 }
 
+/* ---- tickets ---- */
+
+static int hash_field(gnutls_hash_hd_t h, const void *p, size_t n) {
+    uint8_t head[9] = {p != NULL};
+    for (int i = 0; i < 8; i++) head[1 + i] = (uint8_t)((uint64_t)n >> (8 * i));
+    int rv = gnutls_hash(h, head, sizeof head);
+    return rv >= 0 && n ? gnutls_hash(h, p, n) : rv;
+}
+
+static int hash_text(gnutls_hash_hd_t h, const char *s) { return hash_field(h, s, s ? strlen(s) : 0); }
+
+/* Of all that the judgement of a certificate depends on, and of who we are: a ticket must not be used where any of it
+ * is different. The version counts because the bytes of a ticket are GnuTLS's own. */
+static int make_identity(const struct creds *c, const struct creds_config *cfg, uint8_t out[TICKETS_IDENTITY]) {
+    gnutls_hash_hd_t h;
+    const uint8_t flags[] = {c->skip_verification};
+    if (gnutls_hash_init(&h, GNUTLS_DIG_SHA256) < 0) return ERR_NO_MEMORY;
+    int rv = hash_text(h, gnutls_check_version(NULL));
+    if (rv >= 0) rv = hash_text(h, c->hostname);
+    if (rv >= 0) rv = hash_text(h, c->sni);
+    if (rv >= 0) rv = hash_text(h, cfg->trust_pem);
+    if (rv >= 0) rv = hash_text(h, cfg->certificate_pem);
+    if (rv >= 0) rv = hash_text(h, cfg->key_pem);
+    if (rv >= 0) rv = hash_field(h, flags, sizeof flags);
+    for (size_t i = 0; rv >= 0 && i < c->n_pins; i++) {
+        const uint8_t kind = c->pins[i].certificate;
+        rv = hash_field(h, &kind, 1);
+        if (rv >= 0) rv = hash_field(h, c->pins[i].sha256, CREDS_PIN_LEN);
+    }
+    gnutls_hash_deinit(h, out);
+    return rv < 0 ? ERR_NO_MEMORY : 0;
+}
+
+static int make_tickets(struct creds *c, const struct creds_config *cfg) {
+    uint8_t identity[TICKETS_IDENTITY];
+    if (c->server) {
+        if (!cfg->tickets || gnutls_session_ticket_key_generate(&c->ticket_key) >= 0) return 0;
+        c->ticket_key = (gnutls_datum_t){NULL, 0};
+        return ERR_NO_MEMORY;
+    }
+    if (make_identity(c, cfg, identity) < 0) return ERR_NO_MEMORY;
+    c->tickets = creds_tickets_new(identity);
+    return c->tickets ? 0 : ERR_NO_MEMORY;
+}
+
+int creds_export_tickets(const struct creds *c, uint8_t **p, size_t *n) {
+    return creds_tickets_export(c->tickets, time(NULL), p, n);
+}
+
+int creds_import_tickets(struct creds *c, const void *p, size_t n, const char **why) {
+    return creds_tickets_import(c->tickets, p, n, time(NULL), why);
+}
+
+bool creds_sends_tickets(const struct creds *c) { return c->ticket_key.data != NULL; }
+
+/* ---- life ---- */
+
 static void blame(const struct creds_config *cfg, enum creds_fault fault) {
     if (cfg->fault) *cfg->fault = fault;
 }
@@ -200,6 +260,8 @@ static int fill(struct creds *c, const struct creds_config *cfg, char *why, size
     if (!c->server || cfg->trust_pem) rv = trust_load(c, cfg, why, cap);
     if (rv < 0) return rv;
     blame(cfg, CREDS_FAULT_OTHER);
+    rv = make_tickets(c, cfg);
+    if (rv < 0) return rv;
     /* A chain that needs more than this many certificates is not one of ours. */
     gnutls_certificate_set_verify_limits(c->cred, 16384, 10);
     if (gnutls_priority_init(&c->tcp, PRIORITY_TCP, NULL) < 0) {
@@ -248,6 +310,9 @@ void creds_unref(struct creds *c) {
     if (c->cred) gnutls_certificate_free_credentials(c->cred);
     for (unsigned i = 0; i < c->n_trusted; i++) gnutls_free(c->trusted[i].data);
     free(c->trusted);
+    creds_tickets_free(c->tickets);
+    if (c->ticket_key.data) gnutls_memset(c->ticket_key.data, 0, c->ticket_key.size);
+    gnutls_free(c->ticket_key.data);
     free(c->hostname);
     free(c->sni);
     free(c);
@@ -389,6 +454,59 @@ static int apply_client(struct creds *c, gnutls_session_t tls) {
     return apply_random(c, tls);
 }
 
+/* The first of the chain's certificates to expire; the ticket is worth nothing after that. */
+static int64_t chain_until(gnutls_session_t tls) {
+    unsigned n = 0;
+    const gnutls_datum_t *der = gnutls_certificate_get_peers(tls, &n);
+    int64_t until = INT64_MAX;
+    for (unsigned i = 0; der && i < n; i++) {
+        gnutls_x509_crt_t crt;
+        if (gnutls_x509_crt_init(&crt) < 0) return 0;
+        int64_t end = gnutls_x509_crt_import(crt, &der[i], GNUTLS_X509_FMT_DER) < 0
+                          ? 0 : (int64_t)gnutls_x509_crt_get_expiration_time(crt);
+        gnutls_x509_crt_deinit(crt);
+        if (end < until) until = end;
+    }
+    return der && n ? until : 0;
+}
+
+/* A NewSessionTicket came. Not being able to keep it is no error. */
+static int ticket_hook(gnutls_session_t tls, unsigned type, unsigned when, unsigned incoming,
+                       const gnutls_datum_t *message) {
+    struct creds_verdict *v = gnutls_db_get_ptr(tls);
+    gnutls_datum_t d;
+    (void)type;
+    (void)when;
+    (void)message;
+    if (!incoming || !v->concluded || gnutls_protocol_get_version(tls) != GNUTLS_TLS1_3) return 0;
+    if (gnutls_session_get_data2(tls, &d) < 0) return 0;
+    creds_tickets_put(v->creds->tickets, v->quic, d.data, d.size, chain_until(tls), time(NULL));
+    gnutls_memset(d.data, 0, d.size);
+    gnutls_free(d.data);
+    return 0;
+}
+
+static void offer_ticket(struct creds *c, gnutls_session_t tls, struct creds_verdict *v) {
+    size_t n;
+    uint8_t *p = creds_tickets_take(c->tickets, v->quic, time(NULL), &n);
+    gnutls_handshake_set_hook_function(tls, GNUTLS_HANDSHAKE_NEW_SESSION_TICKET, GNUTLS_HOOK_POST, ticket_hook);
+    if (!p) return;
+    v->offered = gnutls_session_set_data(tls, p, n) >= 0;
+    creds_ticket_free(p, n);
+}
+
+int creds_conclude(struct creds_verdict *v, struct gnutls_session_int *tls) {
+    v->resumed = gnutls_session_is_resumed(tls) != 0;
+    if (!v->judged) verify_hook(tls);
+    v->concluded = v->err == ERR_OK;
+    return (int)v->err;
+}
+
+void creds_release(struct creds_verdict *v) {
+    if (v->offered && !v->concluded) creds_tickets_clear(v->creds->tickets, v->quic);
+    v->offered = false;
+}
+
 /* Clients with a certificate only. */
 static int verify_client(gnutls_session_t tls) {
     gnutls_typed_vdata_st purpose = {GNUTLS_DT_KEY_PURPOSE_OID, (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT, 0};
@@ -398,6 +516,7 @@ static int verify_client(gnutls_session_t tls) {
 }
 
 static int apply_server(struct creds *c, gnutls_session_t tls) {
+    if (c->ticket_key.data && gnutls_session_ticket_enable_server(tls, &c->ticket_key) < 0) return ERR_UPSTREAM_TLS;
     if (!c->n_trusted) return 0;
     gnutls_certificate_server_set_request(tls, GNUTLS_CERT_REQUIRE);
     gnutls_session_set_verify_function(tls, verify_client);
@@ -407,15 +526,18 @@ static int apply_server(struct creds *c, gnutls_session_t tls) {
 /* A certificate that is configured is shown whatever issuers the peer names: it says better what is wrong with it. */
 unsigned creds_flags(const struct creds *c, bool quic) {
     if (!c->server) return c->has_certificate ? GNUTLS_FORCE_CLIENT_CERT : 0;
-    return quic ? GNUTLS_NO_TICKETS | GNUTLS_NO_AUTO_SEND_TICKET : 0;
+    if (!quic) return 0;
+    return GNUTLS_NO_AUTO_SEND_TICKET | (c->ticket_key.data ? 0 : GNUTLS_NO_TICKETS);
 }
 
 int creds_apply(struct creds *c, struct gnutls_session_int *tls, bool quic, struct creds_verdict *v) {
-    *v = (struct creds_verdict){.creds = c};
+    *v = (struct creds_verdict){.creds = c, .quic = quic};
     gnutls_db_set_ptr(tls, v);
     if (gnutls_priority_set(tls, quic ? c->quic : c->tcp) < 0) return ERR_UPSTREAM_TLS;
     if (gnutls_credentials_set(tls, GNUTLS_CRD_CERTIFICATE, c->cred) < 0) return ERR_NO_MEMORY;
-    return c->server ? apply_server(c, tls) : apply_client(c, tls);
+    int rv = c->server ? apply_server(c, tls) : apply_client(c, tls);
+    if (rv == 0 && !c->server) offer_ticket(c, tls, v);
+    return rv;
 }
 
 const char *session_tls_library_version(void) { return gnutls_check_version(NULL); }

@@ -1,8 +1,14 @@
 /* creds.h - who the peer must be, and who we are: the TLS credentials of sessions, and the one routine that verifies.
  *
  * A `struct creds` is made once per upstream (or per test endpoint), shared by TLS over TCP and by QUIC, immutable after
- * creation and counted by reference. Every handshake on either transport is judged by creds_verify(); there is no other
- * place that accepts a certificate. Sources: RFC 5280, RFC 9525 (names; no common-name fallback), RFC 8446.
+ * creation (but for the tickets) and counted by reference. Every handshake on either transport is judged by creds_verify();
+ * there is no other place that accepts a certificate. Sources: RFC 5280, RFC 9525 (names; no common-name fallback), RFC
+ * 8446.
+ *
+ * Tickets    Session tickets of TLS 1.3 belong to the credentials, so that none outlives a change of what is verified,
+ *            and to one transport. A resumed handshake shows no certificate: the chain of the session that the ticket is
+ *            from, which is kept with it, is judged anew by creds_verify(), against today's trust, pins and date. Each
+ *            is used once. Early data (0-RTT) is never sent. creds_tickets.h has the bounds.
  */
 #ifndef ADIT_SESSION_CREDS_H
 #define ADIT_SESSION_CREDS_H
@@ -47,6 +53,7 @@ struct creds_config {
     const char *certificate_pem;
     const char *key_pem;
     bool server; /* the test endpoint */
+    bool tickets; /* server: sends session tickets */
     enum creds_fault *fault; /* set when creds_new() returns ERR_CONFIG; NULL: not asked for */
 };
 
@@ -69,9 +76,30 @@ struct creds_verdict {
     struct creds *creds; /* not referenced: the owner of the GnuTLS session holds them */
     enum err err;        /* ERR_UPSTREAM_CERTIFICATE once the certificate was refused */
     bool judged;         /* the hook was called */
+    bool quic;           /* the transport */
+    bool offered;        /* a ticket was */
+    bool resumed;        /* and taken */
+    bool concluded;      /* creds_conclude() was content */
     bool unverified;     /* see creds_verify */
     char why[CREDS_WHY_MAX];
 };
+
+/* Must be called when the handshake of a client is over, before anything is sent: judges what the hook was not asked about,
+ * as in a resumed session. 0, or the error in v, and the session must end. */
+int creds_conclude(struct creds_verdict *v, struct gnutls_session_int *tls);
+/* Must be called before the session goes. When a handshake that offered a ticket came to nothing the other tickets of
+ * that transport are forgotten: a peer that chokes on them shall not do so again and again. */
+void creds_release(struct creds_verdict *v);
+/* Server: after the handshake of a QUIC session a ticket is to be sent. */
+bool creds_sends_tickets(const struct creds *c);
+
+/* The tickets as bytes for a file of a later run, secret: wipe and free() them. *p is NULL and *n 0 when there are none. 0
+ * or ERR_NO_MEMORY. */
+int creds_export_tickets(const struct creds *c, uint8_t **p, size_t *n);
+/* Takes in such bytes, whatever they may be. 0; or ERR_CONFIG with a reason in *why (static), and nothing was taken: not
+ * for these credentials, damaged, or no such bytes. */
+int creds_import_tickets(struct creds *c, const void *p, size_t n, const char **why);
+#define CREDS_TICKETS_BYTES_MAX (512 * 1024) /* no more are ever exported */
 
 /* What gnutls_init() must be given for such a session, in addition to the role. */
 unsigned creds_flags(const struct creds *c, bool quic);

@@ -344,6 +344,7 @@ static void h2_info(const struct session *s, struct session_info *i) {
     if (h->tls && h->ready) {
         snprintf(i->alpn, sizeof i->alpn, "%s", tls_alpn(h->tls));
         tls_describe(tls_session(h->tls), i->tls, sizeof i->tls);
+        i->resumed = tls_verdict(h->tls)->resumed;
     }
     i->rtt = h->rtt;
 }

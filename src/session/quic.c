@@ -275,6 +275,7 @@ int quic_new(struct quic **out, struct session *s, const struct quic_ops *ops, v
 void quic_free(struct quic *q) {
     if (!q) return;
     ngtcp2_conn_del(q->conn);
+    if (q->tls) creds_release(&q->verdict);
     if (q->tls) gnutls_deinit(q->tls);
     gnutls_memset(q->reset_secret, 0, sizeof q->reset_secret);
     free(q);

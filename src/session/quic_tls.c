@@ -31,12 +31,11 @@ int quic_tls_new(struct quic *q) {
 
 static int check_certificate(struct quic *q) {
     struct creds_verdict *v = &q->verdict;
-    /* The hook has judged already, and a refusal ended the handshake. Should a library ever complete one without
-     * asking, it shall not pass. */
-    if (!v->judged)
-        v->err = (enum err)creds_verify(q->s->cfg.creds, q->tls, &v->unverified, v->why, sizeof v->why);
+    /* The hook has judged already, and a refusal ended the handshake. A resumed session does not ask it; and should a
+     * library ever complete another one without asking, it shall not pass. */
+    int rv = creds_conclude(v, q->tls);
     q->s->unverified = v->unverified;
-    if (v->err == ERR_OK) return 0;
+    if (rv == 0) return 0;
     return quic_stop_transport(q, v->err, NGTCP2_CRYPTO_ERROR | ALERT_BAD_CERTIFICATE, "%s", v->why);
 }
 
@@ -44,7 +43,11 @@ int quic_tls_check(struct quic *q) {
     gnutls_datum_t alpn = {NULL, 0};
     if (!q->s->cfg.server && check_certificate(q) < 0) return -1;
     if (gnutls_alpn_get_selected_protocol(q->tls, &alpn) < 0) alpn.size = 0;
-    if (alpn.size == 2 && memcmp(alpn.data, "h3", 2) == 0) return 0;
+    if (alpn.size == 2 && memcmp(alpn.data, "h3", 2) == 0) {
+        /* A client without tickets is well off, too. */
+        if (q->s->cfg.server && creds_sends_tickets(q->s->cfg.creds)) gnutls_session_ticket_send(q->tls, 1, 0);
+        return 0;
+    }
     return quic_stop_transport(q, ERR_UPSTREAM_ALPN, NGTCP2_CRYPTO_ERROR | ALERT_NO_APPLICATION_PROTOCOL,
                                alpn.size ? "negotiated \"%.*s\", not h3" : "negotiated no protocol%.*s, wanted h3",
                                (int)alpn.size, alpn.size ? (char *)alpn.data : "");
@@ -56,4 +59,5 @@ void quic_tls_info(const struct quic *q, struct session_info *i) {
     if (gnutls_alpn_get_selected_protocol(q->tls, &alpn) == 0)
         snprintf(i->alpn, sizeof i->alpn, "%.*s", (int)alpn.size, alpn.data);
     tls_describe(q->tls, i->tls, sizeof i->tls);
+    i->resumed = q->verdict.resumed;
 }

@@ -163,6 +163,7 @@ struct session_info {
     char alpn[16];           /* "" when the peer negotiated none */
     char tls[64];            /* "TLS1.3 ECDHE-X25519 AES-128-GCM" */
     bool unverified;         /* the certificate was accepted only by skip_verification */
+    bool resumed;            /* the handshake was a short one, by a ticket */
     unsigned streams;        /* open now */
     unsigned peer_max_streams;
     uint64_t started, up;    /* ns; up 0 while starting */

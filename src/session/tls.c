@@ -136,6 +136,7 @@ int tls_new(struct tls **out, struct creds *creds, bool server, bool allow_no_al
 void tls_free(struct tls *t) {
     if (!t) return;
     if (t->packet) gnutls_packet_deinit(t->packet);
+    creds_release(&t->verdict);
     gnutls_deinit(t->session);
     free(t);
 }
@@ -223,13 +224,21 @@ static int check_alpn(struct tls *t) {
     return TLS_DONE;
 }
 
+/* What a resumed session says nothing about is judged here. */
+static int check_certificate(struct tls *t) {
+    if (t->server || creds_conclude(&t->verdict, t->session) == 0) return 0;
+    gnutls_alert_send(t->session, GNUTLS_AL_FATAL, GNUTLS_A_BAD_CERTIFICATE);
+    return fail(t, t->verdict.err, "%s", t->verdict.why);
+}
+
 int tls_handshake(struct tls *t) {
     if (t->state == TLS_FAILED) return t->err;
     if (t->state != TLS_HANDSHAKING) return TLS_DONE;
     for (;;) {
         int rv = gnutls_handshake(t->session);
         if (rv == GNUTLS_E_SUCCESS) {
-            rv = check_alpn(t);
+            rv = check_certificate(t);
+            if (rv == 0) rv = check_alpn(t);
             if (rv == TLS_DONE) t->state = TLS_OPEN;
             return rv;
         }

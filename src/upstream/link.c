@@ -260,9 +260,10 @@ static void session_up(struct link *l) {
     char at[ADDR_TEXT_MAX];
     session_get_info(carrier_session(l->carrier), &i);
     set_state(l, LINK_S_UP);
-    log_info("link", "session up transport=%s address=%s handshake_ms=%u alpn=%s tls=\"%s\"",
+    log_info("link", "session up transport=%s address=%s handshake_ms=%u alpn=%s tls=\"%s\"%s",
              transport_word(l->cfg.transport), addr_format(&l->address, at, sizeof at),
-             (unsigned)((i.up - i.started) / LOOP_MS), *i.alpn ? i.alpn : "none", i.tls);
+             (unsigned)((i.up - i.started) / LOOP_MS), *i.alpn ? i.alpn : "none", i.tls,
+             i.resumed ? " resumed=yes" : "");
     if (i.unverified)
         log_warn("link", "THE CERTIFICATE WAS NOT VERIFIED (skip_verification): anyone on the path can read and "
                          "change this session transport=%s", transport_word(l->cfg.transport));

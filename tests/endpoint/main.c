@@ -88,7 +88,8 @@ static struct creds *make_creds(struct app *a) {
         key = read_text(a->key);
     }
     char *client_ca = a->client_ca ? read_text(a->client_ca) : NULL;
-    struct creds_config c = {.server = true, .certificate_pem = cert, .key_pem = key, .trust_pem = client_ca};
+    struct creds_config c = {.server = true, .certificate_pem = cert, .key_pem = key, .trust_pem = client_ca,
+                             .tickets = true};
     if (creds_new(&creds, &c, why, sizeof why)) die(why, NULL);
     free(client_ca);
     free(cert);

@@ -37,6 +37,9 @@ struct creds_attempt creds_attempt(enum session_kind kind, struct creds *client,
     }
     snprintf(a.text, sizeof a.text, "%s", session_error_text(near->session));
     a.unverified = near->session->unverified;
+    struct session_info info;
+    session_get_info(near->session, &info);
+    a.resumed = info.resumed;
     if (far->session) {
         a.server_err = session_error(far->session);
         snprintf(a.server_text, sizeof a.server_text, "%s", session_error_text(far->session));
