@@ -91,6 +91,7 @@ struct conf_endpoint {
     bool skip_verification;
     const char *certificate; /* PEM text with at least one BEGIN CERTIFICATE; NULL: the system's store */
     const char *client_certificate, *client_key; /* PEM; both or none */
+    const char *ticket_file; /* where session tickets are kept between runs; NULL: nowhere */
     struct conf_pins pins;   /* what the endpoint's own certificate must match one of; at most CONF_PINS_MAX */
     enum conf_transport transport;
     bool anti_dpi; /* accepted, without effect yet */

@@ -125,6 +125,8 @@ static const struct conf_option options[] = {
      .doc = "hashes of the endpoint's key or certificate, one of which must match too"},
     {ENDPOINT("skip_verification", CONF_BOOLEAN, skip_verification), .preset = "false", RELOAD(UPSTREAM),
      .doc = "accept any certificate, or any that a pin allows; dangerous without pins"},
+    {ENDPOINT("ticket_file", CONF_PATH, ticket_file), RELOAD(UPSTREAM),
+     .doc = "where TLS session tickets are kept from one run to the next; if left out in memory only"},
     {ENDPOINT("custom_sni", CONF_HOST, custom_sni), RELOAD(UPSTREAM), .flags = CONF_NAME_ONLY,
      .doc = "the name sent in the clear in the TLS handshake, instead of hostname"},
     {ENDPOINT("transport", CONF_WORD, transport), .words = "auto|http2|http3", .preset = "auto", RELOAD(UPSTREAM),

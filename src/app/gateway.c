@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "app/ticket_file.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "flow/flow.h"
@@ -28,6 +29,7 @@ struct gateway {
     struct conf *conf;
     struct resolver *resolver;
     struct monitor *monitor;
+    struct creds *creds;
     struct pool *pool;
     struct flow_set *flows;
     struct listener *listeners[CONF_LISTENERS_MAX];
@@ -214,13 +216,12 @@ int gateway_check(struct conf *conf, char *why, size_t cap) {
 }
 
 static int build(struct gateway *g, char *why, size_t cap) {
-    struct creds *creds;
-    int r = make_creds(g->conf, &creds, why, cap);
+    int r = make_creds(g->conf, &g->creds, why, cap);
     if (r) return r;
+    if (g->conf->endpoint.ticket_file) ticket_file_load(g->conf->endpoint.ticket_file, g->creds);
     snprintf(why, cap, "%s", err_text(ERR_NO_MEMORY));
     g->resolver = resolver_new(g->loop);
-    r = g->resolver ? make_pool(g, &g->pool, g->conf, creds) : ERR_NO_MEMORY;
-    creds_unref(creds);
+    r = g->resolver ? make_pool(g, &g->pool, g->conf, g->creds) : ERR_NO_MEMORY;
     if (r) return r;
     struct flow_set_config fc = {.loop = g->loop, .pool = g->pool, .upstream = g->conf->endpoint.hostname};
     g->flows = flow_set_new(&fc);
@@ -361,6 +362,7 @@ int gateway_reload(struct gateway *g, struct conf *conf, char *why, size_t cap) 
         snprintf(why, cap, "%s", err_text(ERR_NO_MEMORY));
         r = make_pool(g, &fresh, conf, creds);
         if (r == 0) {
+            creds_move_tickets(g->creds, creds);
             pool_start(fresh);
             r = flow_set_use(g->flows, fresh, conf->endpoint.hostname);
         }
@@ -369,12 +371,14 @@ int gateway_reload(struct gateway *g, struct conf *conf, char *why, size_t cap) 
             plan_undo(conf, &plan);
         }
     }
-    creds_unref(creds);
+    if (r || !upstream) creds_unref(creds);
     if (r) return r;
     carry_out(g, conf, &plan);
     if (upstream) {
         g->pool = fresh;
         dismiss(g, old);
+        creds_unref(g->creds);
+        g->creds = creds;
     }
     conf_unref(g->conf);
     g->conf = conf_ref(conf);
@@ -402,6 +406,8 @@ void gateway_free(struct gateway *g) {
     pool_free(g->pool);
     for (size_t i = 0; i < GATEWAY_DISMISSED; i++) pool_free(g->dismissed[i]);
     resolver_free(g->resolver);
+    if (g->creds && g->conf->endpoint.ticket_file) ticket_file_save(g->conf->endpoint.ticket_file, g->creds);
+    creds_unref(g->creds);
     conf_unref(g->conf);
     free(g);
 }

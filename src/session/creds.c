@@ -236,6 +236,8 @@ int creds_import_tickets(struct creds *c, const void *p, size_t n, const char **
     return creds_tickets_import(c->tickets, p, n, time(NULL), why);
 }
 
+void creds_move_tickets(struct creds *from, struct creds *to) { creds_tickets_move(from->tickets, to->tickets); }
+
 bool creds_sends_tickets(const struct creds *c) { return c->ticket_key.data != NULL; }
 
 /* ---- life ---- */

@@ -99,6 +99,8 @@ int creds_export_tickets(const struct creds *c, uint8_t **p, size_t *n);
 /* Takes in such bytes, whatever they may be. 0; or ERR_CONFIG with a reason in *why (static), and nothing was taken: not
  * for these credentials, damaged, or no such bytes. */
 int creds_import_tickets(struct creds *c, const void *p, size_t n, const char **why);
+/* After a reload: gives them over, unless what is verified has changed; then they are forgotten with `from`. */
+void creds_move_tickets(struct creds *from, struct creds *to);
 #define CREDS_TICKETS_BYTES_MAX (512 * 1024) /* no more are ever exported */
 
 /* What gnutls_init() must be given for such a session, in addition to the role. */

@@ -82,6 +82,13 @@ uint8_t *creds_tickets_take(struct creds_tickets *t, bool quic, int64_t now, siz
     return NULL;
 }
 
+void creds_tickets_move(struct creds_tickets *from, struct creds_tickets *to) {
+    if (memcmp(from->identity, to->identity, sizeof to->identity) != 0 || to->count[0] + to->count[1] > 0) return;
+    memcpy(to->of, from->of, sizeof to->of);
+    memcpy(to->count, from->count, sizeof to->count);
+    from->count[0] = from->count[1] = 0;
+}
+
 /* ---- as bytes ---- */
 
 int creds_tickets_export(const struct creds_tickets *t, int64_t now, uint8_t **p, size_t *n) {

@@ -34,6 +34,9 @@ void creds_ticket_free(uint8_t *p, size_t n);
 /* Forgets those of one transport. */
 void creds_tickets_clear(struct creds_tickets *t, bool quic);
 
+/* Moves them all into an empty store of the same identity; else nothing is done. */
+void creds_tickets_move(struct creds_tickets *from, struct creds_tickets *to);
+
 /* All good ones as bytes for a file, for creds_ticket_free(); *n is 0 and *p NULL when there are none. 0 or
  * ERR_NO_MEMORY. */
 int creds_tickets_export(const struct creds_tickets *t, int64_t now, uint8_t **p, size_t *n);

@@ -261,6 +261,24 @@ static void modes(void **state) {
     assert_int_equal(rep.n, 1);
 }
 
+/* A path that is kept, not read. */
+static void a_path(void **state) {
+    (void)state;
+    char path[128];
+    snprintf(path, sizeof path, "%s/tickets", dir);
+    struct conf *c = load(ENDPOINT "ticket_file = \"tickets\"\n");
+    assert_string_equal(c->endpoint.ticket_file, path);
+    conf_unref(c);
+    c = load(ENDPOINT "ticket_file = \"/var/lib/adit/tickets\"\n");
+    assert_string_equal(c->endpoint.ticket_file, "/var/lib/adit/tickets");
+    conf_unref(c);
+    refuse(ENDPOINT "ticket_file = \"credential:tickets\"\n", 5, 15, "'ticket_file'");
+    char text[5000] = ENDPOINT "ticket_file = \"/";
+    memset(text + strlen(text), 'x', 4200);
+    strcat(text, "\"\n");
+    refuse(text, 5, 15, "'ticket_file' is too long");
+}
+
 /* What a reload must do when a file has another content. */
 static void differences(void **state) {
     (void)state;
@@ -285,6 +303,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(only_from_a_file, up, down),
         cmocka_unit_test_setup_teardown(credentials, up, down),
         cmocka_unit_test_setup_teardown(modes, up, down),
+        cmocka_unit_test_setup_teardown(a_path, up, down),
         cmocka_unit_test_setup_teardown(differences, up, down),
     };
     return cmocka_run_group_tests_name("conf files", tests, NULL, NULL);

@@ -145,6 +145,29 @@ static void lives_and_sizes(void **state) {
     creds_tickets_free(t);
 }
 
+static void moves(void **state) {
+    (void)state;
+    struct creds_tickets *a = creds_tickets_new(identity), *b = creds_tickets_new(identity);
+    struct creds_tickets *other = creds_tickets_new(another);
+    put(a, false, "one", 100);
+    put(a, true, "two", 100);
+    creds_tickets_move(a, other);
+    taken(other, false, NOW, NULL);
+    taken(other, true, NOW, NULL);
+    creds_tickets_move(a, b);
+    taken(a, false, NOW, NULL);
+    taken(a, true, NOW, NULL);
+    put(a, false, "three", 100);
+    creds_tickets_move(a, b);
+    taken(b, false, NOW, "one");
+    taken(b, false, NOW, NULL);
+    taken(b, true, NOW, "two");
+    taken(a, false, NOW, "three");
+    creds_tickets_free(a);
+    creds_tickets_free(b);
+    creds_tickets_free(other);
+}
+
 /* ---- files ---- */
 
 static uint8_t *some_bytes(size_t *n) {
@@ -557,6 +580,7 @@ int main(void) {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(newest_first_and_once),
         cmocka_unit_test(lives_and_sizes),
+        cmocka_unit_test(moves),
         cmocka_unit_test(round_trip),
         cmocka_unit_test(damage),
         cmocka_unit_test(wrong_entries),
