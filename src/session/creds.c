@@ -42,6 +42,8 @@ struct creds {
     struct creds_pin pins[CREDS_PINS_MAX];
     size_t n_pins;
     struct creds_tickets *tickets; /* client */
+    uint8_t *staple; /* server */
+    size_t staple_len;
     gnutls_datum_t ticket_key;     /* server: what its tickets are sealed with; empty: it sends none */
 };
 
@@ -163,6 +165,27 @@ static int copy_pins(struct creds *c, const struct creds_config *cfg, char *why,
     return 0;
 }
 
+/* By a function, since the library itself would not send one that revokes. */
+static int staple(gnutls_session_t tls, void *arg, gnutls_datum_t *out) {
+    const struct creds *c = arg;
+    (void)tls;
+    out->data = gnutls_malloc(c->staple_len);
+    if (!out->data) return GNUTLS_E_MEMORY_ERROR;
+    memcpy(out->data, c->staple, c->staple_len);
+    out->size = (unsigned)c->staple_len;
+    return 0;
+}
+
+static int copy_staple(struct creds *c, const struct creds_config *cfg) {
+    if (!cfg->staple) return 0;
+    c->staple = malloc(cfg->staple_len);
+    if (!c->staple) return ERR_NO_MEMORY;
+    memcpy(c->staple, cfg->staple, cfg->staple_len);
+    c->staple_len = cfg->staple_len;
+    gnutls_certificate_set_ocsp_status_request_function(c->cred, staple, c);
+    return 0;
+}
+
 static int own_certificate(struct creds *c, const struct creds_config *cfg, char *why, size_t cap) {
     if (!cfg->certificate_pem && !cfg->key_pem) {
         if (!c->server) return 0;
@@ -177,7 +200,7 @@ static int own_certificate(struct creds *c, const struct creds_config *cfg, char
     gnutls_datum_t key = {(unsigned char *)cfg->key_pem, (unsigned)strlen(cfg->key_pem)};
     int rv = gnutls_certificate_set_x509_key_mem2(c->cred, &cert, &key, GNUTLS_X509_FMT_PEM, NULL, 0);
     c->has_certificate = rv >= 0;
-    if (rv >= 0) return 0;
+    if (rv >= 0) return copy_staple(c, cfg);
     if (rv == GNUTLS_E_MEMORY_ERROR) return ERR_NO_MEMORY;
     say(why, cap, "the own certificate or its key is not usable: %s", gnutls_strerror(rv));
     return ERR_CONFIG;
@@ -313,6 +336,7 @@ void creds_unref(struct creds *c) {
     for (unsigned i = 0; i < c->n_trusted; i++) gnutls_free(c->trusted[i].data);
     free(c->trusted);
     creds_tickets_free(c->tickets);
+    free(c->staple);
     if (c->ticket_key.data) gnutls_memset(c->ticket_key.data, 0, c->ticket_key.size);
     gnutls_free(c->ticket_key.data);
     free(c->hostname);

@@ -54,6 +54,8 @@ struct creds_config {
     const char *key_pem;
     bool server; /* the test endpoint */
     bool tickets; /* server: sends session tickets */
+    const void *staple; /* server: an OCSP response (DER, RFC 6960) to be sent with its certificate; NULL: none */
+    size_t staple_len;
     enum creds_fault *fault; /* set when creds_new() returns ERR_CONFIG; NULL: not asked for */
 };
 

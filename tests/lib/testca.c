@@ -1,4 +1,4 @@
-#include "lib/testca.h"
+#include "lib/testca_impl.h"
 
 #include <arpa/inet.h>
 #include <gnutls/crypto.h>
@@ -9,11 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-struct testca {
-    gnutls_x509_crt_t crt;
-    gnutls_x509_privkey_t key;
-};
 
 static void must(int rv, const char *what) {
     if (rv >= 0) return;

@@ -7,6 +7,7 @@
 #define ADIT_TESTS_LIB_TESTCA_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct testca;
@@ -38,6 +39,9 @@ char *testca_pem(const struct testca *ca);
 
 /* A certificate and its key. ca NULL: self-signed. Only the leaf's PEM: append those of the CAs for a chain. */
 void testca_issue(struct testca *ca, const struct testca_spec *spec, char **cert_pem, char **key_pem);
+
+/* What the CA's OCSP responder says about a certificate that it issued: malloc'ed, the caller's. */
+unsigned char *testca_ocsp(const struct testca *ca, const char *cert_pem, bool revoked, size_t *n);
 
 /* The texts one after the other, up to a NULL; none of them is freed. */
 char *testca_join(const char *first, ...) __attribute__((sentinel));

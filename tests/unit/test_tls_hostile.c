@@ -51,13 +51,15 @@ static int world_down(void **state) {
     return 0;
 }
 
-/* What a server shows: a chain and the key of its first certificate. */
+/* What a server shows: a chain, the key of its first certificate, and what its issuer says about that. */
 struct shown {
     char *chain, *key;
+    unsigned char *staple;
+    size_t staple_len;
 };
 
 static struct shown show(struct testca *issuer, const struct testca_spec *spec, const char *more) {
-    struct shown s;
+    struct shown s = {0};
     char *leaf;
     testca_issue(issuer, spec, &leaf, &s.key);
     s.chain = testca_join(leaf, more, NULL);
@@ -68,12 +70,16 @@ static struct shown show(struct testca *issuer, const struct testca_spec *spec, 
 static void shown_free(struct shown *s) {
     free(s->chain);
     free(s->key);
+    free(s->staple);
 }
 
 static struct creds_attempt try(enum session_kind kind, const struct creds_config *client, const struct shown *s) {
     struct creds *c = creds_must(client);
-    struct creds *server = creds_must(
-        &(struct creds_config){.server = true, .certificate_pem = s->chain, .key_pem = s->key});
+    struct creds *server = creds_must(&(struct creds_config){.server = true,
+                                                            .certificate_pem = s->chain,
+                                                            .key_pem = s->key,
+                                                            .staple = s->staple,
+                                                            .staple_len = s->staple_len});
     struct creds_attempt a = creds_attempt(kind, c, server);
     creds_unref(c);
     creds_unref(server);
@@ -161,6 +167,19 @@ static void f1_algorithms_and_constraints(void **state) {
     testca_free(narrow);
 }
 
+/* An issuer that has withdrawn the certificate says so in the handshake. */
+static void f1_revoked(void **state) {
+    (void)state;
+    struct creds_config c = client_of(w.root_pem);
+    struct shown s = show(w.root, &(struct testca_spec){.names = {HOST}}, "");
+    s.staple = testca_ocsp(w.root, s.chain, false, &s.staple_len);
+    accepted(&c, &s);
+    free(s.staple);
+    s.staple = testca_ocsp(w.root, s.chain, true, &s.staple_len);
+    refused(&c, &s, "revoked: the issuer has withdrawn the certificate");
+    shown_free(&s);
+}
+
 /* Another name and another issuer at once: what the page of a captive portal shows. */
 static void f1_captive_portal(void **state) {
     (void)state;
@@ -210,7 +229,7 @@ static const struct creds_pin elsewhere = {false, {1, 2, 3}};
 
 static void f2_pins(void **state) {
     (void)state;
-    const struct shown s = {golden_pem, golden_key};
+    const struct shown s = {.chain = golden_pem, .key = golden_key};
     const struct creds_pin *const good[] = {&golden_spki, &golden_cert};
     struct creds_config c = client_of(golden_pem);
     for (size_t i = 0; i < 2; i++) {
@@ -233,7 +252,7 @@ static void f2_pins(void **state) {
 /* A pin restricts, it excuses nothing. */
 static void f2_a_pin_does_not_replace_the_chain(void **state) {
     (void)state;
-    const struct shown s = {golden_pem, golden_key};
+    const struct shown s = {.chain = golden_pem, .key = golden_key};
     struct creds_config c = client_of(w.root_pem);
     c.pins = &golden_spki;
     c.n_pins = 1;
@@ -246,7 +265,7 @@ static void f2_a_pin_does_not_replace_the_chain(void **state) {
 /* Without verification the pins alone decide, and they do. */
 static void f2_pins_alone(void **state) {
     (void)state;
-    const struct shown s = {golden_pem, golden_key};
+    const struct shown s = {.chain = golden_pem, .key = golden_key};
     struct creds_config c = client_of(w.root_pem);
     c.skip_verification = true;
     c.hostname = "else.example";
@@ -439,6 +458,7 @@ int main(void) {
         cmocka_unit_test(f1_names),
         cmocka_unit_test(f1_issuers),
         cmocka_unit_test(f1_algorithms_and_constraints),
+        cmocka_unit_test(f1_revoked),
         cmocka_unit_test(f1_captive_portal),
         cmocka_unit_test(f2_pins),
         cmocka_unit_test(f2_a_pin_does_not_replace_the_chain),
