@@ -10,7 +10,7 @@ import certs
 import clients
 import targets
 from clients import http_connect, socks5, socks5_rep
-from harness import BOTH, C, H2_H3, PASSWORD, PY, case, check, main, program
+from harness import BOTH, C, H2_H3, PASSWORD, PY, case, check, main, program, wait_until
 
 PROMPT = dict(recovery_wait="2s", health_timeout="2s", handshake_timeout="2s", connect_timeout="5s")
 
@@ -258,6 +258,45 @@ def tickets_outlive_adit_but_not_what_is_verified(t):
     adit = t.adit(endpoint, ticket_file="tickets")
     works(t, adit, echo)
     check(adit.stderr().count("the ticket file is not used") == 1, adit.stderr())
+
+
+# ---- reloads -------------------------------------------------------------------------------------------------------
+def reload(t, adit, endpoint, **options):
+    path, _ = t.config(endpoint, port=adit.port, **options)
+    os.replace(path, adit.config)
+    adit.signal(signal.SIGHUP)
+
+
+@case(endpoints=(C,), transports=H2_H3)
+def a_reload_keeps_tickets_unless_verification_changed(t):
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    adit = t.adit(endpoint)
+    works(t, adit, echo)
+    for n, (options, resumed) in enumerate(((dict(recovery_wait="5s"), 1), (dict(pins=[key_pin(t, endpoint.cert)]), 1))):
+        reload(t, adit, endpoint, **options)
+        wait_until(lambda: adit.stderr().count("session up") == n + 2, 10, "another session")
+        works(t, adit, echo)
+        check(adit.stderr().count("resumed=yes") == resumed, f"not {resumed} resumed sessions after {options}")
+
+
+@case(endpoints=(C,), transports=H2_H3)
+def a_reload_reads_files_anew_and_takes_no_bad_ones(t):
+    """Another password in the file; then keys that do not fit and files that are not there change nothing."""
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    one, two = t.shared.certs.leaf("one"), t.shared.certs.leaf("two")
+    write(t, "password", "wrong")
+    adit = t.adit(endpoint, **PROMPT, password=None, password_file="password")
+    adit.wait_log("credentials rejected")
+    write(t, "password", PASSWORD)
+    adit.signal(signal.SIGHUP)
+    adit.wait_log("reloaded")
+    works(t, adit, echo)
+    for n, (options, word) in enumerate(((dict(client_certificate_file=one[0], client_key_file=two[1]), "do not match"),
+                                         (dict(client_certificate_file=one[0], client_key_file="no.key"), "No such file"))):
+        reload(t, adit, endpoint, **options)
+        wait_until(lambda: adit.stderr().count("nothing was changed") == n + 1, 5, "the refusal")
+        check(word in adit.stderr(), f"{word!r} is not in the log")
+        works(t, adit, echo)
 
 
 if __name__ == "__main__":
