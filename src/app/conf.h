@@ -153,9 +153,9 @@ const char *conf_severity_word(enum conf_severity s);
 /* --- loading --- */
 
 /* Reads the file at path (at most 1 MiB; a pipe will do), and the files that its options name. 0 and *out, which the
- * caller must unref; or ERR_CONFIG, with *out NULL and at least one CONF_ERROR, or ERR_IO when the file cannot be read (in the report
- * too), or ERR_NO_MEMORY. rep is overwritten and may hold warnings and notes either way. A file with a secret
- * that others may read is worth a warning. */
+ * caller must unref; or ERR_CONFIG, with *out NULL and at least one CONF_ERROR, or ERR_IO when the file cannot be read
+ * (in the report too), or ERR_NO_MEMORY. rep is overwritten and may hold warnings and notes either way. A file with a
+ * secret that others may read is worth a warning. */
 int conf_load_file(const char *path, struct conf **out, struct conf_report *rep);
 /* The same from n bytes of text; name stands for the file in the report. Options that name a file to be read are
  * errors in it. */
