@@ -37,6 +37,7 @@ enum err_class {
     X(ERR_TARGET_DNS, -24, TARGET, "target-dns", "the destination's name could not be resolved")              \
     X(ERR_TARGET_DENIED, -25, TARGET, "target-denied", "the destination is not allowed by the upstream")      \
     X(ERR_TARGET_RESET, -26, TARGET, "target-reset", "the destination reset the connection")                  \
+    X(ERR_TARGET_PROTOCOL, -27, TARGET, "target-protocol", "the destination broke its protocol")              \
     X(ERR_UPSTREAM_AUTH, -40, UPSTREAM, "upstream-auth", "the upstream rejected the credentials")             \
     X(ERR_UPSTREAM_CERTIFICATE, -41, UPSTREAM, "upstream-certificate", "the upstream's certificate was refused") \
     X(ERR_UPSTREAM_TLS, -42, UPSTREAM, "upstream-tls", "the TLS handshake with the upstream failed")          \

@@ -5,6 +5,7 @@
 
 #include "base/secret.h"
 #include "codec/base64.h"
+#include "codec/http1_impl.h"
 
 static const struct {
     enum err err;
@@ -69,7 +70,7 @@ struct request_line {
     unsigned minor;
 };
 
-static enum http1_fault split_version(unsigned *minor, const char *p, size_t n) {
+enum http1_fault http1_split_version(unsigned *minor, const char *p, size_t n) {
     if (n < 6 || memcmp(p, "HTTP/", 5) != 0 || !is_digit(p[5])) return HTTP1_FAULT_REQUEST_LINE;
     if (n == 8 && memcmp(p + 5, "1.", 2) == 0 && (p[7] == '0' || p[7] == '1')) {
         *minor = p[7] == '1';
@@ -95,7 +96,7 @@ static enum http1_fault split_request_line(struct request_line *l, const char *p
     l->method = (struct http1_span){p, method};
     l->target = (struct http1_span){p + at, target};
     at += target + 1;
-    return split_version(&l->minor, p + at, n - at);
+    return http1_split_version(&l->minor, p + at, n - at);
 }
 
 /* --- finding the head --- */
@@ -105,12 +106,15 @@ static enum http1_fault scan_line(struct http1_scan *s, const char *p, size_t en
     const char *line = p + s->line;
     size_t n = end - s->line;
     struct request_line ignored;
+    int status;
 
     if (n == 0) {
         *done = s->lines > 0;
         return s->lines == 0 && s->line > 0 ? HTTP1_FAULT_EMPTY_LINE : HTTP1_FAULT_NONE;
     }
-    if (s->lines++ == 0) return split_request_line(&ignored, line, n);
+    if (s->lines++ == 0)
+        return s->response ? http1_split_status_line(&ignored.minor, &status, line, n)
+                           : split_request_line(&ignored, line, n);
     if (s->lines - 1 > HTTP1_FIELDS_MAX) return HTTP1_FAULT_FIELD_COUNT;
     return is_blank(line[0]) ? HTTP1_FAULT_FOLD : HTTP1_FAULT_NONE;
 }
@@ -152,13 +156,18 @@ bool http1_method_is(const struct http1_request *r, const char *method) {
     return r->method.n == strlen(method) && memcmp(r->method.p, method, r->method.n) == 0;
 }
 
-const struct http1_field *http1_field(const struct http1_request *r, const char *name,
-                                      const struct http1_field *after) {
-    const struct http1_field *end = r->fields + r->field_count;
+const struct http1_field *http1_find(const struct http1_field *fields, unsigned count, const char *name,
+                                     const struct http1_field *after) {
+    const struct http1_field *end = fields + count;
 
-    for (const struct http1_field *f = after ? after + 1 : r->fields; f < end; f++)
+    for (const struct http1_field *f = after ? after + 1 : fields; f < end; f++)
         if (http1_span_is(f->name, name)) return f;
     return NULL;
+}
+
+const struct http1_field *http1_field(const struct http1_request *r, const char *name,
+                                      const struct http1_field *after) {
+    return http1_find(r->fields, r->field_count, name, after);
 }
 
 /* Cuts the first element off a comma-separated list. */
@@ -178,12 +187,16 @@ bool http1_list_has(struct http1_span value, const char *token) {
     return false;
 }
 
-bool http1_connection_has(const struct http1_request *r, const char *option) {
+bool http1_option(const struct http1_field *fields, unsigned count, const char *option) {
     const struct http1_field *f = NULL;
 
-    while ((f = http1_field(r, "connection", f)))
+    while ((f = http1_find(fields, count, "connection", f)))
         if (http1_list_has(f->value, option)) return true;
     return false;
+}
+
+bool http1_connection_has(const struct http1_request *r, const char *option) {
+    return http1_option(r->fields, r->field_count, option);
 }
 
 bool http1_length(struct http1_span value, uint64_t *length) {
@@ -260,12 +273,12 @@ static enum http1_fault check_host(struct http1_request *r) {
 }
 
 /* Whether the transfer codings are a lone "chunked" (RFC 9112 sections 6.1 and 6.3). */
-static enum http1_fault check_coding(const struct http1_request *r) {
+static enum http1_fault check_coding(const struct http1_field *fields, unsigned n) {
     const struct http1_field *f = NULL;
     struct http1_span list, last = {"", 0};
     unsigned count = 0;
 
-    while ((f = http1_field(r, "transfer-encoding", f))) {
+    while ((f = http1_find(fields, n, "transfer-encoding", f))) {
         list = f->value;
         do {
             last = next_element(&list);
@@ -277,22 +290,34 @@ static enum http1_fault check_coding(const struct http1_request *r) {
     return count == 1 ? HTTP1_FAULT_NONE : HTTP1_FAULT_CODING_UNKNOWN;
 }
 
-static enum http1_fault check_framing(struct http1_request *r) {
+enum http1_fault http1_find_framing(const struct http1_field *fields, unsigned n, unsigned minor,
+                                    enum http1_framing *framing, uint64_t *length) {
     const struct http1_field *f = NULL;
-    uint64_t length;
+    uint64_t v;
 
-    r->framing = HTTP1_NO_BODY;
-    r->content_length = 0;
-    while ((f = http1_field(r, "content-length", f))) {
-        if (!http1_length(f->value, &length)) return HTTP1_FAULT_LENGTH;
-        if (r->framing == HTTP1_LENGTH && length != r->content_length) return HTTP1_FAULT_LENGTH;
-        r->framing = HTTP1_LENGTH;
-        r->content_length = length;
+    *framing = HTTP1_NO_BODY;
+    *length = 0;
+    while ((f = http1_find(fields, n, "content-length", f))) {
+        if (!http1_length(f->value, &v)) return HTTP1_FAULT_LENGTH;
+        if (*framing == HTTP1_LENGTH && v != *length) return HTTP1_FAULT_LENGTH;
+        *framing = HTTP1_LENGTH;
+        *length = v;
     }
-    if (!http1_field(r, "transfer-encoding", NULL)) return HTTP1_FAULT_NONE;
-    if (r->framing == HTTP1_LENGTH || r->minor == 0) return HTTP1_FAULT_FRAMING;
-    r->framing = HTTP1_CHUNKED;
-    return check_coding(r);
+    if (!http1_find(fields, n, "transfer-encoding", NULL)) return HTTP1_FAULT_NONE;
+    if (*framing == HTTP1_LENGTH || minor == 0) return HTTP1_FAULT_FRAMING;
+    *framing = HTTP1_CHUNKED;
+    return check_coding(fields, n);
+}
+
+enum http1_fault http1_split_fields(struct http1_field *fields, unsigned *count, const char *p, size_t at, size_t n) {
+    *count = 0;
+    for (size_t end; at + 2 < n; at = end + 2) {
+        end = (size_t)((const char *)memchr(p + at, '\r', n - at) - p);
+        enum http1_fault fault = split_field(&fields[*count], p + at, end - at);
+        if (fault != HTTP1_FAULT_NONE) return fault;
+        ++*count;
+    }
+    return HTTP1_FAULT_NONE;
 }
 
 /* Splits the lines of a head that http1_head_end() has judged: each ends in CR LF, the last is empty, none holds a
@@ -308,13 +333,7 @@ static enum http1_fault split_head(struct http1_request *r, const char *p, size_
     r->method = line.method;
     r->target = line.target;
     r->minor = line.minor;
-    for (at = end + 2; at + 2 < n; at = end + 2) {
-        end = (size_t)((const char *)memchr(p + at, '\r', n - at) - p);
-        fault = split_field(&r->fields[r->field_count], p + at, end - at);
-        if (fault != HTTP1_FAULT_NONE) return fault;
-        r->field_count++;
-    }
-    return HTTP1_FAULT_NONE;
+    return http1_split_fields(r->fields, &r->field_count, p, end + 2, n);
 }
 
 int http1_parse(struct http1_request *r, const void *p, size_t n) {
@@ -329,7 +348,8 @@ int http1_parse(struct http1_request *r, const void *p, size_t n) {
     r->fault = split_head(r, p, n);
     if (r->fault == HTTP1_FAULT_NONE) r->fault = classify_target(r);
     if (r->fault == HTTP1_FAULT_NONE) r->fault = check_host(r);
-    if (r->fault == HTTP1_FAULT_NONE) r->fault = check_framing(r);
+    if (r->fault == HTTP1_FAULT_NONE)
+        r->fault = http1_find_framing(r->fields, r->field_count, r->minor, &r->framing, &r->content_length);
     return http1_fault_err(r->fault);
 }
 

@@ -38,6 +38,7 @@
     X(EMPTY_LINE, ERR_CLIENT_PROTOCOL, 400, "empty lines where the request should begin")                     \
     X(METHOD, ERR_CLIENT_PROTOCOL, 400, "the method is malformed")                                            \
     X(REQUEST_LINE, ERR_CLIENT_PROTOCOL, 400, "the request line is malformed")                                \
+    X(STATUS_LINE, ERR_CLIENT_PROTOCOL, 502, "the status line is malformed")                                  \
     X(VERSION, ERR_CLIENT_PROTOCOL, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here")                        \
     X(TARGET, ERR_CLIENT_PROTOCOL, 400, "the request target is malformed")                                    \
     X(SCHEME, ERR_CLIENT_DESTINATION, 400, "only http:// targets can be requested; use CONNECT for others")   \
@@ -72,12 +73,13 @@ const char *http1_fault_text(enum http1_fault fault);
  * port that serves several protocols tells HTTP from SOCKS and TLS by it. */
 bool http1_may_begin(uint8_t first);
 
-/* How far the search has come. All zeros at the start of each request; the fields are private but for `fault`. */
+/* How far the search has come. All zeros at the start of each request; the fields are private but for the last two. */
 struct http1_scan {
     size_t at;              /* bytes already seen */
     size_t line;            /* where the current line begins */
     unsigned lines;         /* complete lines before it: the request line and the fields */
     int end;                /* length of the head, once known */
+    bool response;          /* set at the start: it is the head of a response, for http1_response.h */
     enum http1_fault fault; /* why the last call failed */
 };
 

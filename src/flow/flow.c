@@ -14,6 +14,7 @@
 enum flow_state {
     FLOW_OPENING,  /* the upstream was asked */
     FLOW_RELAYING, /* 200: both streams belong to the relay */
+    FLOW_LENT,     /* 200: both streams belong to the inbound */
     FLOW_ENDED,
 };
 
@@ -30,6 +31,8 @@ struct flow {
     enum transport transport;
     bool opened;
     uint64_t answered; /* when the upstream answered, ns */
+    flow_lent_cb *lent; /* its client is not ours */
+    void *lent_arg;
 };
 
 /* Names of upstreams: few, and flows of an earlier one may still live. */
@@ -54,22 +57,15 @@ struct flow_set {
 
 static void on_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg);
 static void on_client_while_opening(struct stream *s, unsigned events, void *arg);
+static void on_lent_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg);
 static void start_relay(struct flow *f, struct stream *far);
 static void on_relayed(const struct relay_end *end, void *arg);
 static void fail(struct flow *f, int err, const char *detail);
 static void end(struct flow *f, int err, const char *by, const char *detail, const struct relay_end *moved);
 
-/* 1. An inbound understood its client. Nothing is said to the client before the upstream has answered. */
-void flow_open(struct flow_set *set, const struct flow_request *rq) {
-    if (set->draining) {
-        flow_refuse(set, rq, &rq->dest, ERR_SHUTDOWN, "");
-        return;
-    }
+static struct flow *make(struct flow_set *set, const struct flow_request *rq) {
     struct flow *f = calloc(1, sizeof *f);
-    if (!f) {
-        flow_refuse(set, rq, &rq->dest, ERR_NO_MEMORY, "");
-        return;
-    }
+    if (!f) return NULL;
     f->set = set;
     f->rq = *rq;
     f->id = ++set->last_id;
@@ -80,6 +76,20 @@ void flow_open(struct flow_set *set, const struct flow_request *rq) {
     if (set->head) set->head->prev = f;
     set->head = f;
     set->count++;
+    return f;
+}
+
+/* 1. An inbound understood its client. Nothing is said to the client before the upstream has answered. */
+void flow_open(struct flow_set *set, const struct flow_request *rq) {
+    if (set->draining) {
+        flow_refuse(set, rq, &rq->dest, ERR_SHUTDOWN, "");
+        return;
+    }
+    struct flow *f = make(set, rq);
+    if (!f) {
+        flow_refuse(set, rq, &rq->dest, ERR_NO_MEMORY, "");
+        return;
+    }
     stream_own(f->rq.client, on_client_while_opening, f);
     if (f->rq.client->err) { /* its DEAD event came with the last bytes of the request */
         end(f, f->rq.client->err, "client", "", NULL);
@@ -211,6 +221,56 @@ static void end(struct flow *f, int err, const char *by, const char *detail, con
     check_drained(set);
 }
 
+/* --- lent flows: the same story, told by the inbound --- */
+
+struct flow *flow_lend(struct flow_set *set, const struct flow_request *rq, bool opened, enum transport transport,
+                       flow_lent_cb *lent, void *arg, int *err) {
+    *err = ERR_SHUTDOWN;
+    if (set->draining) return NULL;
+    struct flow_request copy = *rq;
+    copy.client = NULL;
+    copy.ended = NULL;
+    struct flow *f = make(set, &copy);
+    *err = ERR_NO_MEMORY;
+    if (!f) return NULL;
+    f->lent = lent;
+    f->lent_arg = arg;
+    if (opened) {
+        f->transport = transport;
+        f->answered = loop_now(set->cfg.loop);
+        f->state = FLOW_LENT;
+        return f;
+    }
+    f->open = pool_open(set->cfg.pool, &f->rq.dest, on_lent_opened, f);
+    if (f->open) return f;
+    flow_return(f, &(struct flow_end){.err = ERR_NO_MEMORY, .detail = ""});
+    return NULL;
+}
+
+static void on_lent_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg) {
+    struct flow *f = arg;
+    f->open = NULL;
+    f->transport = t;
+    f->answered = loop_now(f->set->cfg.loop);
+    if (!err) f->state = FLOW_LENT;
+    f->lent(f, far, err, detail, f->lent_arg);
+}
+
+int flow_reopen(struct flow *f) {
+    f->state = FLOW_OPENING;
+    f->open = pool_open(f->set->cfg.pool, &f->rq.dest, on_lent_opened, f);
+    return f->open ? 0 : ERR_NO_MEMORY;
+}
+
+enum transport flow_transport(const struct flow *f) { return f->transport; }
+
+void flow_return(struct flow *f, const struct flow_end *e) {
+    struct relay_end moved = {.up = e->up, .down = e->down};
+    pool_open_cancel(f->open);
+    f->open = NULL;
+    end(f, e->err, e->by ? e->by : by_class(e->err), e->detail, &moved);
+}
+
 void flow_refuse(struct flow_set *set, const struct flow_request *rq, const struct dest *dest, int err,
                  const char *detail) {
     uint8_t reply[FLOW_REPLY_MAX];
@@ -281,6 +341,10 @@ void flow_set_free(struct flow_set *set) {
     set->drained = NULL;
     while (set->head) {
         struct flow *f = set->head;
+        if (f->lent) {
+            f->lent(f, NULL, ERR_SHUTDOWN, "", f->lent_arg);
+            continue;
+        }
         pool_open_cancel(f->open);
         struct relay_end moved = {.err = ERR_SHUTDOWN, .by = RELAY_SELF};
         if (f->relay) relay_free(f->relay, &moved);
@@ -304,8 +368,10 @@ int flow_set_use(struct flow_set *set, struct pool *pool, const char *upstream) 
         if (f->state != FLOW_OPENING || !f->open) continue;
         pool_open_cancel(f->open);
         f->upstream = name;
-        f->open = pool_open(pool, &f->rq.dest, on_opened, f);
-        if (!f->open) fail(f, ERR_NO_MEMORY, "");
+        f->open = pool_open(pool, &f->rq.dest, f->lent ? on_lent_opened : on_opened, f);
+        if (f->open) continue;
+        if (f->lent) f->lent(f, NULL, ERR_NO_MEMORY, "", f->lent_arg);
+        else fail(f, ERR_NO_MEMORY, "");
     }
     return 0;
 }

@@ -7,6 +7,7 @@
 #ifndef ADIT_FLOW_FLOW_H
 #define ADIT_FLOW_FLOW_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,6 +62,29 @@ struct flow_request {
 
 /* Always takes the request: a failure is worded to the client and recorded. */
 void flow_open(struct flow_set *set, const struct flow_request *rq);
+/* --- for an inbound that speaks for its client itself (HTTP requests) --- */
+
+struct flow;
+/* The way is open: far is the callee's (err 0), or why it is not. Also called, with ERR_SHUTDOWN, when the set ends while the
+ * flow is lent: whenever err is not 0, flow_return() must follow at once, from inside the call. */
+typedef void flow_lent_cb(struct flow *f, struct stream *far, int err, const char *detail, void *arg);
+/* A flow whose client stays with the caller: rq->client, reply, idle_timeout and ended are not looked at. The way is
+ * opened, and `lent` called from the deferred queue; opened: an earlier flow's way, which went over `transport`, goes on, and
+ * nothing is opened. NULL when out of memory or the set drains (*err). */
+struct flow *flow_lend(struct flow_set *set, const struct flow_request *rq, bool opened, enum transport transport,
+                       flow_lent_cb *lent, void *arg, int *err);
+enum transport flow_transport(const struct flow *f);
+struct flow_end {
+    int err;
+    const char *by; /* "client", "target", "upstream", "adit"; NULL: by the class of err */
+    const char *detail;
+    uint64_t up, down;
+};
+/* Opens another way for it, as at first. 0, or ERR_NO_MEMORY and it is to be returned. */
+int flow_reopen(struct flow *f);
+/* Writes its record; it is gone then. An opening under way is cancelled. */
+void flow_return(struct flow *f, const struct flow_end *end);
+
 /* For an inbound that refuses by itself: words the failure, closes in order, and writes the record. dest may be NULL. */
 void flow_refuse(struct flow_set *set, const struct flow_request *rq, const struct dest *dest, int err,
                  const char *detail);

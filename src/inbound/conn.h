@@ -32,6 +32,13 @@ struct listener {
     struct log_limit *limit;
 };
 
+/* A way to an origin server that can carry another request. */
+struct conn_kept {
+    struct stream *stream; /* NULL: none */
+    struct dest dest;
+    enum transport transport;
+};
+
 struct conn {
     struct listener *listener;
     struct conn *next, *prev;
@@ -41,6 +48,10 @@ struct conn {
     uint64_t accepted;
     struct loop_timer timer;
     bool over_limit;
+    bool again;  /* an earlier request was served on it */
+    bool timing; /* ... and the next one has begun */
+    struct defer start;
+    struct conn_kept kept;
     struct http1_scan scan;
     uint8_t *bytes; /* the message so far */
     size_t len;     /* bytes of it that were consumed from the stream */
@@ -54,6 +65,19 @@ void conn_set_state(struct conn *c, enum conn_state state);
 void conn_take(struct conn *c, size_t used);
 /* Says this much to the client; false (and the connection is refused) if it does not fit. */
 bool conn_say(struct conn *c, const void *p, size_t n);
+
+/* Whether a flow to d may begin; else it is refused, and the connection is over. */
+bool conn_admit(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d);
+/* The client's stream, without an owner; the connection is over but still counts: its new owner calls
+ * listener_connection_gone(), or conn_resume(). */
+struct stream *conn_give(struct conn *c);
+/* The kept way if it leads to d, without an owner; any other is closed. */
+struct stream *conn_take_kept(struct conn *c, const struct dest *d);
+/* The client's next HTTP request is awaited, for CONN_KEEP_ALIVE ms. Takes both streams; kept may hold none. */
+void conn_resume(struct listener *l, struct stream *client, const struct addr *remote, const struct conn_kept *kept);
+#define CONN_KEEP_ALIVE 60000
+/* One connection less: the listener may go with it. */
+void listener_connection_gone(struct listener *l);
 
 /* Both end the connection: the handler must return at once. */
 void conn_refuse(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d, int err, int hint,

@@ -6,6 +6,7 @@
 #include "base/wire.h"
 #include "codec/http1.h"
 #include "codec/http1_error.h"
+#include "inbound/http_forward.h"
 
 size_t http_in_reply(const struct flow_request *rq, int err, const char *detail, uint8_t *out, size_t cap) {
     struct writer w = writer_of(out, cap);
@@ -54,7 +55,7 @@ bool http_in_request(struct conn *c) {
     } else if (http1_dest(&r, &d)) {
         refuse_fault(c, r.fault); /* origin-form ends here too: a Host field never names a destination */
     } else if (r.form == HTTP1_ABSOLUTE) {
-        refuse(c, &d, ERR_CLIENT_COMMAND, 0, "only CONNECT is served; plain http:// requests are not");
+        if (conn_admit(c, http_in_reply, "http", &d)) http_forward(c, &r, (size_t)used, &d);
     } else {
         conn_flow(c, http_in_reply, "http", &d);
     }

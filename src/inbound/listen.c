@@ -15,6 +15,8 @@
 #define CONN_BYTES 600 /* holds every SOCKS message; HTTP heads grow from here to HTTP1_HEAD_MAX */
 
 static void conn_read(struct conn *c);
+static void conn_leave(struct conn *c);
+static bool is_idle(const struct conn *c);
 
 void conn_set_state(struct conn *c, enum conn_state state) {
     static const char *const words[] = {"first", "socks-greeting", "socks-auth", "socks-request",
@@ -41,11 +43,12 @@ static void listener_release(struct listener *l) {
     free(l);
 }
 
-static void connection_gone(void *arg) {
-    struct listener *l = arg;
+void listener_connection_gone(struct listener *l) {
     l->connections--;
     listener_release(l);
 }
+
+static void connection_gone(void *arg) { listener_connection_gone(arg); }
 
 static int copy_users(struct listen_config *to, const struct listen_config *c) {
     struct listen_user *users = c->n_users ? calloc(c->n_users, sizeof *users) : NULL;
@@ -117,7 +120,9 @@ static void conn_free(struct conn *c) {
     else l->head = c->next;
     if (c->next) c->next->prev = c->prev;
     loop_timer_stop(&c->timer);
+    defer_cancel(&c->start);
     stream_free(c->stream);
+    stream_free(c->kept.stream);
     if (c->bytes) secret_wipe(c->bytes, c->cap); /* may hold credentials */
     free(c->bytes);
     free(c);
@@ -130,7 +135,8 @@ void listener_free(struct listener *l) {
     while (l->head) { /* each with its record */
         struct conn *c = l->head;
         stream_reset(c->stream, ERR_SHUTDOWN); /* nothing lingers */
-        conn_refuse(c, NULL, "-", NULL, ERR_SHUTDOWN, 0, "");
+        if (is_idle(c)) conn_leave(c);
+        else conn_refuse(c, NULL, "-", NULL, ERR_SHUTDOWN, 0, "");
         conn_free(c);
     }
     l->closing = true;
@@ -161,16 +167,18 @@ void conn_refuse(struct conn *c, flow_reply *reply, const char *protocol, const 
     flow_refuse(c->listener->cfg.flows, &rq, d, err, detail);
 }
 
+bool conn_admit(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d) {
+    struct listener *l = c->listener;
+    if (l->cfg.is_self && l->cfg.is_self(d, l->cfg.arg))
+        conn_refuse(c, reply, protocol, d, ERR_CLIENT_LOOP, 0, "");
+    else if (c->over_limit)
+        conn_refuse(c, reply, protocol, d, ERR_LIMIT, 0, "too many connections on this listener");
+    return c->state != CONN_DONE;
+}
+
 void conn_flow(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d) {
     struct listener *l = c->listener;
-    if (l->cfg.is_self && l->cfg.is_self(d, l->cfg.arg)) {
-        conn_refuse(c, reply, protocol, d, ERR_CLIENT_LOOP, 0, "");
-        return;
-    }
-    if (c->over_limit) {
-        conn_refuse(c, reply, protocol, d, ERR_LIMIT, 0, "too many connections on this listener");
-        return;
-    }
+    if (!conn_admit(c, reply, protocol, d)) return;
     struct flow_request rq = request_of(c, reply, protocol);
     rq.dest = *d;
     conn_set_state(c, CONN_DONE);
@@ -258,6 +266,22 @@ static int fill(struct conn *c, const uint8_t *p, size_t n) {
     return 0;
 }
 
+/* The end of a client that has asked for nothing more: no record. */
+static void conn_leave(struct conn *c) {
+    struct listener *l = c->listener;
+    linger_close(flow_lingers(l->cfg.flows), conn_give(c), NULL, 0);
+    listener_connection_gone(l);
+}
+
+static bool is_idle(const struct conn *c) { return c->again && !c->timing; }
+
+/* The first bytes of another request: from here on it has the time that each has. */
+static void begin_again(struct conn *c) {
+    c->timing = true;
+    c->accepted = loop_now(c->listener->cfg.loop);
+    loop_timer_set(&c->timer, c->accepted + c->listener->cfg.handshake_timeout * LOOP_MS);
+}
+
 static void conn_read(struct conn *c) {
     while (c->state != CONN_DONE) {
         const uint8_t *p;
@@ -267,9 +291,11 @@ static void conn_read(struct conn *c) {
         if (r == STREAM_BYTES) r = fill(c, p, n);
         else if (r == STREAM_EOF) r = ERR_CLIENT_GONE;
         if (r < 0) {
-            conn_refuse(c, NULL, "-", NULL, r, 0, "before its request was complete");
+            if (is_idle(c)) conn_leave(c);
+            else conn_refuse(c, NULL, "-", NULL, r, 0, "before its request was complete");
             break;
         }
+        if (is_idle(c)) begin_again(c);
         while (c->have && step(c)) continue;
         if (c->state == CONN_DONE) break;
         if (c->have > c->len) { /* a part of a message: the stream goes on behind it */
@@ -289,12 +315,87 @@ static void on_timeout(void *arg) {
     struct conn *c = arg;
     flow_reply *reply = NULL;
     const char *protocol = "-";
+    if (is_idle(c)) {
+        conn_leave(c);
+        conn_free(c);
+        return;
+    }
     if (c->state == CONN_HTTP) {
         reply = http_in_reply;
         protocol = "http";
     }
     conn_refuse(c, reply, protocol, NULL, ERR_CLIENT_TIMEOUT, 0, "");
     conn_free(c);
+}
+
+/* --- between two requests --- */
+
+struct stream *conn_give(struct conn *c) {
+    struct stream *s = c->stream;
+    c->stream = NULL;
+    stream_own(s, NULL, NULL);
+    conn_set_state(c, CONN_DONE);
+    return s;
+}
+
+static void drop_kept(struct conn *c) {
+    if (c->kept.stream) stream_finish(c->kept.stream);
+    stream_free(c->kept.stream);
+    c->kept.stream = NULL;
+}
+
+struct stream *conn_take_kept(struct conn *c, const struct dest *d) {
+    struct stream *s = c->kept.stream;
+    if (!s || !dest_equal(&c->kept.dest, d)) {
+        drop_kept(c);
+        return NULL;
+    }
+    c->kept.stream = NULL;
+    stream_own(s, NULL, NULL);
+    return s;
+}
+
+/* Whatever a server says unasked, it is no answer to the next request. */
+static void on_kept(struct stream *s, unsigned events, void *arg) {
+    const uint8_t *p;
+    size_t n;
+    if (events & STREAM_DEAD || stream_peek(s, &p, &n) != STREAM_NONE) drop_kept(arg);
+}
+
+static void on_start(void *arg) { conn_read(arg); }
+
+static void link_conn(struct listener *l, struct conn *c) {
+    c->listener = l;
+    c->next = l->head;
+    if (l->head) l->head->prev = c;
+    l->head = c;
+    defer_init(&c->start, on_start, c);
+    loop_timer_init(&c->timer, l->cfg.loop, on_timeout, c);
+}
+
+void conn_resume(struct listener *l, struct stream *client, const struct addr *remote, const struct conn_kept *kept) {
+    const uint8_t *p;
+    size_t n;
+    struct conn *c = l->closing ? NULL : calloc(1, sizeof *c);
+    if (!c) {
+        stream_free(kept->stream);
+        linger_close(flow_lingers(l->cfg.flows), client, NULL, 0);
+        listener_connection_gone(l);
+        return;
+    }
+    c->stream = client;
+    c->remote = *remote;
+    c->again = true;
+    c->state = CONN_HTTP;
+    c->kept = *kept;
+    link_conn(l, c);
+    loop_timer_set(&c->timer, loop_now(l->cfg.loop) + CONN_KEEP_ALIVE * LOOP_MS);
+    stream_own(client, on_stream, c);
+    if (c->kept.stream) {
+        stream_own(c->kept.stream, on_kept, c);
+        if (stream_peek(c->kept.stream, &p, &n) != STREAM_NONE) drop_kept(c);
+    }
+    defer_post(loop_defer(l->cfg.loop), &c->start); /* the next request may be there already */
 }
 
 void listener_accept(struct listener *l, struct stream *s, const struct addr *remote) {
@@ -309,16 +410,12 @@ void listener_accept(struct listener *l, struct stream *s, const struct addr *re
         stream_free(s);
         return;
     }
-    c->listener = l;
     c->stream = s;
     c->remote = *remote;
     c->accepted = loop_now(l->cfg.loop);
     c->over_limit = l->connections >= l->cfg.max_connections;
-    c->next = l->head;
-    if (l->head) l->head->prev = c;
-    l->head = c;
+    link_conn(l, c);
     l->connections++;
-    loop_timer_init(&c->timer, l->cfg.loop, on_timeout, c);
     loop_timer_set(&c->timer, c->accepted + l->cfg.handshake_timeout * LOOP_MS);
     stream_own(s, on_stream, c);
     conn_read(c); /* what came with the connection */

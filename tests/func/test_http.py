@@ -143,7 +143,6 @@ def the_proxy_itself_is_no_destination(t):
 def what_is_not_connect(t):
     endpoint = t.endpoint()
     adit = t.adit(endpoint)
-    expect(http_raw(adit.port, "GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n"), 501, "absolute form")
     answer = expect(http_raw(adit.port, "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"), 400, "origin form")
     page = answer.body().decode()
     check("default-src 'none'" in answer.headers.get("content-security-policy", ""), answer)
