@@ -174,6 +174,11 @@ bool conf_place(const struct conf *c, const char *path, unsigned *line, unsigned
  * none), reload scope, text. The manual page is checked against it. */
 void conf_print_options(FILE *to);
 
+/* Writes the snapshot as a configuration that would make it again, but for secrets, which are masked: each option that has a
+ * value, with a comment that says where it came from (line and column, "default", or the end that it was derived from). What
+ * came from a file of its own is marked by the place that named the file. */
+void conf_print(const struct conf *c, FILE *to);
+
 /* --- reloading --- */
 
 /* What has to be made anew when an option changed, in rising order. */

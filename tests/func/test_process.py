@@ -229,6 +229,30 @@ def two_listeners(t):
     adit.wait_record(listener="more")
 
 
+@case()
+def print_config(t):
+    """What it prints is a configuration that says the same, but for the secrets, and tells where each value came from."""
+    path, port = t.config()
+    os.chmod(path, 0o600)
+    done = run("print-config", "-c", path)
+    check(done.returncode == 0 and done.stderr == "", done.stderr)
+    check(PASSWORD not in done.stdout, "the password is shown")
+    check(re.search(r'^password = "\*{8}" +# line \d+, column \d+$', done.stdout, re.M), done.stdout)
+    check(re.search(r'^health_timeout = "7s" +# default$', done.stdout, re.M), done.stdout)
+    check(re.search(rf'^\[listener\.mixed\]\naddress = "127\.0\.0\.1:{port}"', done.stdout, re.M), done.stdout)
+    again = t.path("again.toml")
+    with open(again, "w") as file:
+        file.write(done.stdout)
+    os.chmod(again, 0o600)
+    twice = run("print-config", "-c", again)
+    check(twice.returncode == 0, twice.stderr)
+
+    def values(text):
+        return [line.split("  #")[0].rstrip() for line in text.splitlines()[1:]]
+    check(values(twice.stdout) == values(done.stdout), "not the same again")
+    check(run("print-config", "-c", t.path("none")).returncode == 78, "no file")
+
+
 @case(endpoints=(C,), transports=("http2",))
 def a_reload(t):
     """SIGHUP: another port and another transport, while a flow goes on."""

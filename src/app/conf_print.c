@@ -1,0 +1,166 @@
+#include <inttypes.h>
+#include <string.h>
+
+#include "app/conf_impl.h"
+#include "codec/base64.h"
+
+#define MASK "********"
+#define COLUMN 44 /* of the comments */
+
+/* --- values --- */
+
+/* A TOML basic string. Returns its length. */
+static int put_text(FILE *to, const char *p) {
+    int n = 2;
+    fputc('"', to);
+    for (; *p; p++) {
+        if (*p == '"' || *p == '\\') n += fprintf(to, "\\%c", *p);
+        else if (*p == '\n') n += fprintf(to, "\\n");
+        else if (*p == '\t') n += fprintf(to, "\\t");
+        else if (*p == '\r') n += fprintf(to, "\\r");
+        else n += fputc(*p, to) != EOF;
+    }
+    fputc('"', to);
+    return n;
+}
+
+static int put_words(FILE *to, const char *words, unsigned set) {
+    int n = fprintf(to, "[");
+    size_t len;
+    const char *word, *before = "";
+    for (int i = 0; (word = conf_word_at(words, i, &len)); i++) {
+        if (!(set >> i & 1)) continue;
+        n += fprintf(to, "%s\"%.*s\"", before, (int)len, word);
+        before = ", ";
+    }
+    return n + fprintf(to, "]");
+}
+
+static int put_addresses(FILE *to, const struct conf_addresses *a) {
+    char text[DEST_TEXT_MAX];
+    int n = fprintf(to, "[");
+    for (size_t i = 0; i < a->n; i++)
+        n += fprintf(to, "%s\"%s\"", i ? ", " : "", dest_format(&a->v[i], text, sizeof text));
+    return n + fprintf(to, "]");
+}
+
+static int put_users(FILE *to, const struct conf_users *u) {
+    int n = fprintf(to, "[");
+    for (size_t i = 0; i < u->n; i++) {
+        n += fprintf(to, "%s{username = ", i ? ", " : "");
+        n += put_text(to, u->v[i].username);
+        n += fprintf(to, ", password = \"" MASK "\"}");
+    }
+    return n + fprintf(to, "]");
+}
+
+static int put_hex(FILE *to, const uint8_t *p, size_t n) {
+    for (size_t i = 0; i < n; i++) fprintf(to, "%02x", p[i]);
+    return (int)(2 * n);
+}
+
+static int put_random(FILE *to, const struct conf_random *r) {
+    int n = fprintf(to, "\"");
+    n += put_hex(to, r->prefix, r->len);
+    n += fprintf(to, "/");
+    n += put_hex(to, r->mask, r->len);
+    return n + fprintf(to, "\"");
+}
+
+static int put_pins(FILE *to, const struct conf_pins *pins) {
+    int n = fprintf(to, "[");
+    for (size_t i = 0; i < pins->n; i++) {
+        const struct conf_pin *pin = &pins->v[i];
+        char text[64] = "";
+        struct writer w = writer_of(text, sizeof text - 1);
+        n += fprintf(to, "%s\"%s", i ? ", " : "", pin->certificate ? "cert-sha256:" : "sha256//");
+        if (pin->certificate) {
+            n += put_hex(to, pin->sha256, sizeof pin->sha256);
+        } else {
+            base64_put(&w, BASE64_STANDARD, pin->sha256, sizeof pin->sha256);
+            n += fprintf(to, "%s", text);
+        }
+        n += fprintf(to, "\"");
+    }
+    return n + fprintf(to, "]");
+}
+
+static bool is_set(const struct conf_option *o, const void *at) {
+    switch (o->type) {
+    case CONF_ADDRESSES: return ((const struct conf_addresses *)at)->n;
+    case CONF_USERS: return ((const struct conf_users *)at)->n;
+    case CONF_PINS: return ((const struct conf_pins *)at)->n;
+    case CONF_RANDOM: return ((const struct conf_random *)at)->len;
+    case CONF_BOOLEAN:
+    case CONF_DURATION:
+    case CONF_SIZE:
+    case CONF_INTEGER:
+    case CONF_WORD:
+    case CONF_WORDS:
+    case CONF_LISTEN: return true;
+    case CONF_TABLE:
+    case CONF_STRINGS:
+    case CONF_ANY: return false;
+    default: return *(const char *const *)at != NULL;
+    }
+}
+
+/* Returns the number of bytes. */
+static int put_value(FILE *to, const struct conf_option *o, const void *at) {
+    char text[ADDR_TEXT_MAX];
+    size_t n;
+    switch (o->type) {
+    case CONF_BOOLEAN: return fprintf(to, "%s", *(const bool *)at ? "true" : "false");
+    case CONF_DURATION:
+    case CONF_SIZE: return fprintf(to, "\"%s\"", conf_format_number(o->type, *(const uint64_t *)at, text, sizeof text));
+    case CONF_INTEGER: return fprintf(to, "%u", *(const unsigned *)at);
+    case CONF_WORD: {
+        const char *word = conf_word_at(o->words, (int)*(const unsigned *)at, &n);
+        return fprintf(to, "\"%.*s\"", (int)n, word);
+    }
+    case CONF_WORDS: return put_words(to, o->words, *(const unsigned *)at);
+    case CONF_LISTEN: return fprintf(to, "\"%s\"", addr_format(at, text, sizeof text));
+    case CONF_ADDRESSES: return put_addresses(to, at);
+    case CONF_USERS: return put_users(to, at);
+    case CONF_PINS: return put_pins(to, at);
+    case CONF_RANDOM: return put_random(to, at);
+    case CONF_SECRET:
+    case CONF_KEY: return fprintf(to, "\"" MASK "\"");
+    default: return put_text(to, *(const char *const *)at);
+    }
+}
+
+/* --- options --- */
+
+static void print_option(const struct conf *c, FILE *to, const struct conf_option *o, const char *listener,
+                         const void *base) {
+    char path[128];
+    unsigned line, col;
+    const void *at = (const char *)base + o->offset;
+    conf_option_path(o, listener, path, sizeof path);
+    bool placed = conf_place(c, path, &line, &col);
+    if (!is_set(o, at)) return;
+    int n = fprintf(to, "%s = ", o->key);
+    n += put_value(to, o, at);
+    fprintf(to, "%*s", n < COLUMN ? COLUMN - n : 1, "");
+    if (placed && line) fprintf(to, "# line %u, column %u\n", line, col);
+    else fprintf(to, "# %s\n", placed || !o->preset ? "credential of the service manager" : "default");
+}
+
+static void print_scope(const struct conf *c, FILE *to, enum conf_scope scope, const char *listener, const void *base) {
+    const struct conf_option *o;
+    for (size_t i = 0; (o = conf_option_at(i)); i++)
+        if (o->scope == scope && !o->alias_of && !o->file_of && o->offset != CONF_NOWHERE)
+            print_option(c, to, o, listener, base);
+}
+
+void conf_print(const struct conf *c, FILE *to) {
+    fprintf(to, "# %s\n", c->name);
+    print_scope(c, to, CONF_SCOPE_ROOT, NULL, c);
+    fprintf(to, "\n[endpoint]\n");
+    print_scope(c, to, CONF_SCOPE_ENDPOINT, NULL, &c->endpoint);
+    for (size_t i = 0; i < c->n_listeners; i++) {
+        fprintf(to, "\n[listener.%s]\n", c->listeners[i].name);
+        print_scope(c, to, CONF_SCOPE_LISTENER, c->listeners[i].name, &c->listeners[i]);
+    }
+}
