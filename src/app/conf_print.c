@@ -112,7 +112,9 @@ static int put_value(FILE *to, const struct conf_option *o, const void *at) {
     switch (o->type) {
     case CONF_BOOLEAN: return fprintf(to, "%s", *(const bool *)at ? "true" : "false");
     case CONF_DURATION:
-    case CONF_SIZE: return fprintf(to, "\"%s\"", conf_format_number(o->type, *(const uint64_t *)at, text, sizeof text));
+    case CONF_SIZE:
+        if (*(const uint64_t *)at == 0) return fprintf(to, "0"); /* in a string it would need a unit */
+        return fprintf(to, "\"%s\"", conf_format_number(o->type, *(const uint64_t *)at, text, sizeof text));
     case CONF_INTEGER: return fprintf(to, "%u", *(const unsigned *)at);
     case CONF_WORD: {
         const char *word = conf_word_at(o->words, (int)*(const unsigned *)at, &n);
