@@ -28,7 +28,7 @@
 
 /* --- the snapshot --- */
 
-/* A set, in conf_listener.protocols. SOCKS4 is reserved: no snapshot of this release has it. */
+/* A set, in conf_listener.protocols. */
 enum conf_protocol { CONF_SOCKS5 = 1, CONF_HTTP = 2, CONF_SOCKS4 = 4 };
 
 enum conf_transport { CONF_TRANSPORT_AUTO, CONF_TRANSPORT_HTTP2, CONF_TRANSPORT_HTTP3 };

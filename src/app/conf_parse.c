@@ -235,16 +235,6 @@ static void join_users(struct conf_loader *l, struct conf_listener *li, const st
     li->users = (struct conf_users){v, li->listed.n + 1};
 }
 
-static void check_protocols(struct conf_loader *l, struct conf_listener *li, const struct seen *seen) {
-    const struct toml_node *node = seen->node[index_of_key(CONF_SCOPE_LISTENER, "protocols")];
-    if (!(li->protocols & CONF_SOCKS4)) return;
-    li->protocols &= ~(unsigned)CONF_SOCKS4;
-    if (li->protocols)
-        conf_say(l, CONF_WARNING, node->place, "'protocols': adit does not speak socks4 yet; it is left out");
-    else
-        conf_say(l, CONF_ERROR, node->place, "'protocols': adit does not speak socks4 yet, so nothing is left");
-}
-
 /* Who is not on this machine must prove who he is, unless the file says in so many words that he need not. */
 static void check_open(struct conf_loader *l, const struct conf_listener *li, struct toml_place place,
                        const struct seen *seen) {
@@ -318,7 +308,6 @@ static bool read_listener(struct conf_loader *l, const struct toml_node *node, s
     size_t address = index_of_key(CONF_SCOPE_LISTENER, "address");
     struct toml_place place = seen.node[address] ? seen.node[address]->place : node->key_place;
     join_users(l, li, &seen);
-    check_protocols(l, li, &seen);
     if (seen.outcome[address] == CONF_BAD) return true;
     check_open(l, li, place, &seen);
     check_collision(l, v, n, place);

@@ -171,6 +171,7 @@ static struct listen_config listen_config_of(struct gateway *g, const struct con
                                   .name = cl->name,
                                   .address = cl->address,
                                   .protocols = (cl->protocols & CONF_SOCKS5 ? LISTEN_SOCKS5 : 0) |
+                                               (cl->protocols & CONF_SOCKS4 ? LISTEN_SOCKS4 : 0) |
                                                (cl->protocols & CONF_HTTP ? LISTEN_HTTP : 0),
                                   .users = users,
                                   .n_users = cl->users.n,

@@ -216,7 +216,7 @@ static bool first_byte(struct conn *c) {
     unsigned suppressed;
     if (b == SOCKS5_VERSION && l->cfg.protocols & LISTEN_SOCKS5) {
         conn_set_state(c, CONN_SOCKS_GREETING);
-    } else if (b == SOCKS4_VERSION && l->cfg.protocols & LISTEN_SOCKS5) {
+    } else if (b == SOCKS4_VERSION && l->cfg.protocols & (LISTEN_SOCKS4 | LISTEN_SOCKS5)) {
         conn_set_state(c, CONN_SOCKS4);
     } else if (l->cfg.protocols & LISTEN_HTTP && http1_may_begin(b)) {
         conn_set_state(c, CONN_HTTP);

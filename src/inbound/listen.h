@@ -1,6 +1,6 @@
 /* listen.h - a listener: accepts applications and finds out what they speak and want.
  *
- * One port serves SOCKS5 and HTTP: the first byte of a connection picks (4: SOCKS4, refused; 5: SOCKS5; a letter: HTTP).
+ * One port serves SOCKS and HTTP: the first byte of a connection picks (4: SOCKS4; 5: SOCKS5; a letter: HTTP).
  * The whole handshake, from accept to the complete request, has one deadline and bounded memory; then the connection
  * belongs to a flow. Sources: RFC 1928, RFC 1929, RFC 9110 section 9.3.6, RFC 9112, RFC 7617.
  */
@@ -15,7 +15,7 @@
 #include "base/loop.h"
 #include "flow/flow.h"
 
-enum listen_protocol { LISTEN_SOCKS5 = 1, LISTEN_HTTP = 2, LISTEN_ALL = 3 };
+enum listen_protocol { LISTEN_SOCKS5 = 1, LISTEN_HTTP = 2, LISTEN_SOCKS4 = 4, LISTEN_ALL = 7 };
 
 /* Connections above max_connections that are still accepted, to be told so; more are reset. */
 #define LISTEN_OVERFLOW 64

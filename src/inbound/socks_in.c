@@ -99,11 +99,26 @@ bool socks_in_request(struct conn *c) {
     return false;
 }
 
+static void refuse_socks4(struct conn *c, int err, const char *detail) {
+    conn_refuse(c, reply_socks4, "socks4", NULL, err, 0, detail);
+}
+
 bool socks_in_socks4(struct conn *c) {
     struct socks4_request r;
+    struct dest d;
     int used = socks4_request_decode(&r, c->bytes, c->have);
     if (used == 0) return false;
-    if (used > 0) conn_take(c, (size_t)used);
-    conn_refuse(c, reply_socks4, "socks4", NULL, used < 0 ? used : ERR_CLIENT_COMMAND, 0, "SOCKS4 is not served");
+    if (used < 0) {
+        refuse_socks4(c, used, "");
+        return false;
+    }
+    conn_take(c, (size_t)used);
+    int err = socks4_dest(&d, &r);
+    if (!(c->listener->cfg.protocols & LISTEN_SOCKS4)) refuse_socks4(c, ERR_CLIENT_COMMAND, "SOCKS4 is not served");
+    else if (c->listener->cfg.n_users > 0) refuse_socks4(c, ERR_CLIENT_AUTH, "SOCKS4 has no passwords");
+    else if (r.cmd != SOCKS_CONNECT)
+        refuse_socks4(c, ERR_CLIENT_COMMAND, r.cmd == SOCKS_BIND ? "BIND is not served" : "unknown command");
+    else if (err) refuse_socks4(c, err, "");
+    else conn_flow(c, reply_socks4, "socks4", &d);
     return false;
 }

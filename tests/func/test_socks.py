@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """SOCKS on the mixed listener: what is served, what is refused, and with which reply."""
 import socket
+import struct
 import time
 
 import clients
@@ -273,16 +274,65 @@ def greetings(t):
 
 
 @case(endpoints=(PY,), transports=("http2",))
-def socks4_is_refused(t):
+def socks4_carries_bytes(t):
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    adit = t.adit(endpoint)
+    port = struct.pack(">H", echo.port)
+    for request in (b"\x04\x01" + port + b"\x7f\0\0\x01\0", b"\x04\x01" + port + b"\x7f\0\0\x01user \xff\0",
+                    b"\x04\x01" + port + b"\0\0\0\x01user\0LocalHost\0"):
+        sock = dial(adit.port)
+        sock.sendall(request + b"early")
+        check(read_exactly(sock, 8) == b"\x00\x5a" + bytes(6), "refused")
+        check(read_exactly(sock, 5) == b"early" and clients.ping(sock), "no echo")
+        sock.close()
+    names = [e["authority"] for e in endpoint.requests()]
+    check(names == [f"127.0.0.1:{echo.port}"] * 2 + [f"localhost:{echo.port}"], names)
+    adit.wait_record(protocol="socks4", dest=f"localhost:{echo.port}", reason="ok")
+
+
+def socks4_answer(port, request):
+    """The CD of the reply, None when there is none; the connection must be over after it."""
+    sock = dial(port)
+    sock.sendall(request)
+    try:
+        reply = read_exactly(sock, 8)
+    except Closed:
+        return None
+    check(reply[0] == 0, f"{reply!r}")
+    check(clients.is_closed(sock), "still open")
+    return reply[1]
+
+
+@case(endpoints=(PY,), transports=("http2",))
+def socks4_refusals(t):
     endpoint = t.endpoint()
     adit = t.adit(endpoint)
-    for request in (b"\x04\x01\x00\x50\x7f\0\0\x01user\0", b"\x04\x01\x00\x50\0\0\0\x01user\0localhost\0"):
-        sock = dial(adit.port)
-        sock.sendall(request)
-        reply = read_exactly(sock, 8)
-        check(reply[:2] == b"\x00\x5b", f"{reply!r}")
-        check(clients.is_closed(sock), "still open")
+    for request in (b"\x04\x02\x00\x50\x7f\0\0\x01\0", b"\x04\x01\x00\x00\x7f\0\0\x01\0", b"\x04\x01\x00\x50\0\0\0\x01\0\0",
+                    b"\x04\x01\x00\x50\0\0\0\x01\0a\r\nb\0", b"\x04\x01\x00\x50\0\0\0\x01\0_udp2\0",
+                    b"\x04\x01\x00\x50\x7f\0\0\x01" + b"u" * 300, b"\x04\x01\x00\x50\0\0\0\x01\0" + b"n" * 300,
+                    b"\x04\x01" + struct.pack(">H", adit.port) + b"\0\0\0\x09\0localhost\0"):
+        cd = socks4_answer(adit.port, request)
+        check(cd == 91, f"{request[:20]!r}: {cd}")
     check(not endpoint.requests(), "reached the endpoint")
+    refused = targets.refused_port(t)
+    check(socks4_answer(adit.port, b"\x04\x01" + struct.pack(">H", refused) + b"\x7f\0\0\x01\0") == 91, "no target")
+
+
+@case(endpoints=(PY,), transports=("http2",))
+def socks4_is_refused_where_it_is_not_served_or_not_enough(t):
+    endpoint, echo = t.endpoint(), targets.echo(t)
+    request = b"\x04\x01" + struct.pack(">H", echo.port) + b"\x7f\0\0\x01app\0"
+    for listener, cd in ((dict(username="app", password="app-pass"), 93), (dict(protocols=["socks5"]), 91),
+                         (dict(protocols=["http"]), None), (dict(protocols=["socks4"]), 90)):
+        adit = t.adit(endpoint, listener=listener)
+        if cd == 90:
+            sock = dial(adit.port)
+            sock.sendall(request)
+            check(read_exactly(sock, 8)[1] == 90, listener)
+        else:
+            check(not endpoint.requests(), "reached the endpoint")
+            check(socks4_answer(adit.port, request) == cd, listener)
+        adit.stop()
 
 
 @case(endpoints=(PY,), transports=("http2",))

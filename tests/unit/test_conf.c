@@ -55,7 +55,7 @@ static void defaults(void **state) {
     char text[ADDR_TEXT_MAX];
     assert_string_equal(li->name, "mixed");
     assert_string_equal(addr_format(&li->address, text, sizeof text), "127.0.0.1:1080");
-    assert_int_equal(li->protocols, CONF_SOCKS5 | CONF_HTTP);
+    assert_int_equal(li->protocols, CONF_SOCKS5 | CONF_HTTP | CONF_SOCKS4);
     assert_int_equal(li->users.n, 0);
     assert_int_equal(li->handshake_timeout, 10000);
     assert_int_equal(li->idle_timeout, 7200000);
@@ -183,7 +183,7 @@ static void every_option_takes_a_value(void **state) {
     assert_int_equal(li->users.n, 3);
     assert_string_equal(li->users.v[0].username, "local");
     assert_string_equal(li->users.v[2].password, "throw-away 5");
-    assert_int_equal(conf_listener_find(c, "second")->protocols, CONF_SOCKS5);
+    assert_int_equal(conf_listener_find(c, "second")->protocols, CONF_SOCKS5 | CONF_SOCKS4);
     conf_unref(c);
     conf_unref(d);
 }

@@ -142,7 +142,6 @@ static void wrong_values(void **state) {
         {"[listener.x]\naddress = \"127.0.0.1:65536\"", "an IP address and a port"},
         {"[listener.x]\nprotocols = []", "must not be empty"},
         {"[listener.x]\nprotocols = [\"socks\"]", "one of socks5|http|socks4"},
-        {"[listener.x]\nprotocols = [\"socks4\"]", "nothing is left"},
         {"[listener.x]\nmax_connections = 0", "from 1 to 1000000"},
         {"[listener.x]\nusername = \"a\"", "'username' needs a 'password'"},
         {"[listener.x]\npassword = \"swordfish\"", "'password' needs a 'username'"},
@@ -300,11 +299,10 @@ static void as_many_users_as_allowed(void **state) {
     free(text);
 }
 
-static void socks4_is_left_out(void **state) {
+static void socks4_alone(void **state) {
     (void)state;
-    struct conf *c = must_load_with("[listener.x]\nprotocols = [\"socks4\", \"http\"]");
-    assert_int_equal(c->listeners[0].protocols, CONF_HTTP);
-    must_say(CONF_WARNING, 6, 13, "socks4");
+    struct conf *c = must_load_with("[listener.x]\nprotocols = [\"socks4\"]");
+    assert_int_equal(c->listeners[0].protocols, CONF_SOCKS4);
     conf_unref(c);
 }
 
@@ -444,7 +442,7 @@ int main(void) {
         cmocka_unit_test(an_open_listener_is_refused),
         cmocka_unit_test(addresses_of_listeners_must_differ),
         cmocka_unit_test(as_many_users_as_allowed),
-        cmocka_unit_test(socks4_is_left_out),
+        cmocka_unit_test(socks4_alone),
         cmocka_unit_test(a_tun_listener_alone_leaves_the_default),
         cmocka_unit_test(as_many_listeners_as_allowed),
         cmocka_unit_test(pins),
