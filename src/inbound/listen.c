@@ -128,6 +128,20 @@ static void conn_free(struct conn *c) {
     free(c);
 }
 
+/* What the client speaks, as far as it is known. */
+static const char *protocol_of(const struct conn *c) {
+    switch (c->state) {
+    case CONN_SOCKS_GREETING:
+    case CONN_SOCKS_AUTH:
+    case CONN_SOCKS_REQUEST: return "socks5";
+    case CONN_SOCKS4: return "socks4";
+    case CONN_HTTP: return "http";
+    case CONN_FIRST:
+    case CONN_DONE: break;
+    }
+    return "-";
+}
+
 void listener_free(struct listener *l) {
     if (!l) return;
     sock_listen_free(l->sock);
@@ -136,7 +150,7 @@ void listener_free(struct listener *l) {
         struct conn *c = l->head;
         stream_reset(c->stream, ERR_SHUTDOWN); /* nothing lingers */
         if (is_idle(c)) conn_leave(c);
-        else conn_refuse(c, NULL, "-", NULL, ERR_SHUTDOWN, 0, "");
+        else conn_refuse(c, NULL, protocol_of(c), NULL, ERR_SHUTDOWN, 0, "");
         conn_free(c);
     }
     l->closing = true;
@@ -204,8 +218,9 @@ void conn_take(struct conn *c, size_t used) {
 }
 
 bool conn_say(struct conn *c, const void *p, size_t n) {
-    if (stream_write(c->stream, p, n) == (long)n) return true;
-    conn_refuse(c, NULL, "-", NULL, ERR_CLIENT_GONE, 0, "");
+    long wrote = stream_write(c->stream, p, n);
+    if (wrote == (long)n) return true;
+    conn_refuse(c, NULL, protocol_of(c), NULL, wrote < 0 ? (int)wrote : ERR_CLIENT_GONE, 0, "");
     return false;
 }
 
@@ -292,7 +307,7 @@ static void conn_read(struct conn *c) {
         else if (r == STREAM_EOF) r = ERR_CLIENT_GONE;
         if (r < 0) {
             if (is_idle(c)) conn_leave(c);
-            else conn_refuse(c, NULL, "-", NULL, r, 0, "before its request was complete");
+            else conn_refuse(c, NULL, protocol_of(c), NULL, r, 0, "before its request was complete");
             break;
         }
         if (is_idle(c)) begin_again(c);
@@ -313,18 +328,8 @@ static void on_stream(struct stream *s, unsigned events, void *arg) {
 
 static void on_timeout(void *arg) {
     struct conn *c = arg;
-    flow_reply *reply = NULL;
-    const char *protocol = "-";
-    if (is_idle(c)) {
-        conn_leave(c);
-        conn_free(c);
-        return;
-    }
-    if (c->state == CONN_HTTP) {
-        reply = http_in_reply;
-        protocol = "http";
-    }
-    conn_refuse(c, reply, protocol, NULL, ERR_CLIENT_TIMEOUT, 0, "");
+    if (is_idle(c)) conn_leave(c);
+    else conn_refuse(c, c->state == CONN_HTTP ? http_in_reply : NULL, protocol_of(c), NULL, ERR_CLIENT_TIMEOUT, 0, "");
     conn_free(c);
 }
 
