@@ -63,6 +63,14 @@ static bool refused(struct relay *r, struct way *w, long why) {
     return true;
 }
 
+/* The sender is dead and its last bytes wait for the other side: not for hours, nor for ever. */
+static void hurry(struct relay *r) {
+    if (r->cfg.idle_timeout && r->cfg.idle_timeout <= RELAY_LAST_BYTES) return;
+    r->cfg.idle_timeout = RELAY_LAST_BYTES;
+    r->active = loop_now(r->cfg.loop);
+    loop_timer_set(&r->idle, r->active + RELAY_LAST_BYTES * LOOP_MS);
+}
+
 /* Moves what can be moved one way. Returns false when the relay is over. */
 static bool move(struct relay *r, struct way *w) {
     size_t turn = 0;
@@ -83,12 +91,14 @@ static bool move(struct relay *r, struct way *w) {
         }
         long took = stream_write(w->to, p, n);
         if (took < 0) return refused(r, w, took);
-        if (took == 0) return true;
+        if (took) r->active = loop_now(r->cfg.loop);
         stream_consume(w->from, (size_t)took);
         w->bytes += (size_t)took;
         turn += (size_t)took;
-        r->active = loop_now(r->cfg.loop);
-        if ((size_t)took < n) return true;
+        if ((size_t)took < n) {
+            if (w->from->err) hurry(r);
+            return true;
+        }
         if (turn >= RELAY_TURN) {
             loop_timer_set(&r->again, loop_now(r->cfg.loop));
             return true;

@@ -15,6 +15,8 @@
 
 /* Bytes moved one way before other work gets its turn. */
 #define RELAY_TURN (256 * 1024)
+/* ms without a byte after which the last bytes of a side that died are given up, if idle_timeout is longer or none. */
+#define RELAY_LAST_BYTES 60000
 
 enum relay_side { RELAY_CLIENT, RELAY_FAR, RELAY_SELF };
 

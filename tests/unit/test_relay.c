@@ -318,6 +318,37 @@ static void lost_while_nobody_takes_its_bytes(void **state) {
     assert_int_equal(end.err, ERR_IDLE);
 }
 
+/* Nobody holds a flow, and the place that it takes, by dying with bytes that the other side does not want. */
+static void the_last_bytes_do_not_wait_for_ever(void **state) {
+    (void)state;
+    for (int partly = 0; partly < 2; partly++) {
+        drop();
+        pipes(3000);
+        start(0); /* no idleness */
+        give(app, 0, 3000);
+        settle(); /* the far pipe is full */
+        give(app, 3000, 3000);
+        settle();
+        sim_pass(loop, 3600 * LOOP_S);
+        stream_reset(app, ERR_CLIENT_RESET);
+        settle();
+        if (partly) { /* a byte moves the limit, once more */
+            sim_pass(loop, 30 * LOOP_S);
+            const uint8_t *p;
+            size_t n;
+            assert_int_equal(stream_peek(net, &p, &n), STREAM_BYTES);
+            stream_consume(net, 100);
+        }
+        sim_pass(loop, RELAY_LAST_BYTES * LOOP_MS - LOOP_S);
+        assert_int_equal(ends, 0);
+        sim_pass(loop, 2 * LOOP_S);
+        assert_int_equal(ends, 1);
+        assert_int_equal(end.err, ERR_IDLE);
+        assert_int_equal(end.up, partly ? 3100 : 3000);
+        assert_true(pipe_peer_reset(net));
+    }
+}
+
 /* The target had ended its direction when the session was lost under the upload: no orderly end. */
 static void lost_after_the_far_eof(void **state) {
     for (int writing = 0; writing < 2; writing++) {
@@ -606,6 +637,7 @@ int main(void) {
         CASE(lost_with_bytes_unread),
         CASE(client_dies_with_bytes_unread),
         CASE(lost_while_nobody_takes_its_bytes),
+        CASE(the_last_bytes_do_not_wait_for_ever),
         CASE(lost_after_the_far_eof),
         CASE(client_lost_after_its_eof),
         CASE(dead_from_the_beginning),
