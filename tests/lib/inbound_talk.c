@@ -111,14 +111,14 @@ void talk_recorded(const char *words) {
     }
 }
 
-/* How often a conversation of n bytes is played, and its i-th way: whole, byte by byte, or a cut behind i - 1. */
-static size_t ways(size_t n) { return n <= 300 ? n + 1 : 2; }
+size_t talk_ways(size_t n) { return n <= 300 ? n + 1 : 2; }
 
-static void say_cut(struct talk *t, const char *p, size_t n, size_t way) {
+void talk_say_cut(struct talk *t, const char *p, size_t n, size_t way) {
+    size_t step = n / 1000 + 1;
     if (way == 0) {
         talk_say(t, p, n);
     } else if (way == 1) {
-        for (size_t i = 0; i < n; i++) talk_say(t, p + i, 1);
+        for (size_t i = 0; i < n; i += step) talk_say(t, p + i, n - i < step ? n - i : step);
     } else {
         talk_say(t, p, way - 1);
         talk_say(t, p + way - 1, n - way + 1);
@@ -126,10 +126,10 @@ static void say_cut(struct talk *t, const char *p, size_t n, size_t way) {
 }
 
 void talk_scene(const struct scene *s) {
-    for (size_t way = 0; way < ways(s->say_n); way++) {
+    for (size_t way = 0; way < talk_ways(s->say_n); way++) {
         unsigned records = rig->records, opens = rig->n_opens;
         struct talk t = talk_open();
-        say_cut(&t, s->say, s->say_n, way);
+        talk_say_cut(&t, s->say, s->say_n, way);
         talk_hears(&t, s->hear, s->hear_n);
         assert_int_equal(listener_connections(rig->listener), 0); /* before the client has closed */
         talk_is_closed(&t);
@@ -141,10 +141,10 @@ void talk_scene(const struct scene *s) {
 
 void talk_served(const struct served *s) {
     char text[DEST_TEXT_MAX];
-    for (size_t way = 0; way < ways(s->say_n); way++) {
+    for (size_t way = 0; way < talk_ways(s->say_n); way++) {
         unsigned records = rig->records, opens = rig->n_opens;
         struct talk t = talk_open();
-        say_cut(&t, s->say, s->say_n, way);
+        talk_say_cut(&t, s->say, s->say_n, way);
         talk_hears(&t, s->before, s->before_n);
         talk_is_open(&t);
         assert_int_equal(rig->n_opens, opens + 1);

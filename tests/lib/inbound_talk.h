@@ -25,6 +25,10 @@ struct talk {
 struct talk talk_open(void);
 /* Writes all of it, or what is taken until the listener has closed. Returns how much that was. */
 size_t talk_say(struct talk *t, const void *p, size_t n);
+/* The same in different ways, so that whatever the cuts are the same must follow: way 0 in one piece, 1 in the smallest
+ * pieces (bytes, unless there are thousands), the others cut in two, at each place if it is not long. */
+size_t talk_ways(size_t n);
+void talk_say_cut(struct talk *t, const char *p, size_t n, size_t way);
 /* Exactly these bytes are there to be read, and are taken. n may be 0. */
 void talk_hears(struct talk *t, const void *p, size_t n);
 /* Takes up to cap bytes of what is there; returns how many. */
@@ -57,8 +61,7 @@ struct scene {
 };
 #define SCENE(say, hear, record) {say, sizeof(say) - 1, hear, sizeof(hear) - 1, record}
 
-/* Plays it with the bytes in one piece, byte by byte, and cut in two at each place: each time the same is heard,
- * recorded once, and no tunnel is asked for. */
+/* Plays it in all ways: each time the same is heard, recorded once, and no tunnel is asked for. */
 void talk_scene(const struct scene *s);
 #define SCENES(list) \
     for (size_t i_ = 0; i_ < sizeof(list) / sizeof *(list); i_++) talk_scene(&(list)[i_])
