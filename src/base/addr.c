@@ -90,6 +90,16 @@ int addr_parse_ip(struct addr *a, const char *text, uint16_t port) {
     return 0;
 }
 
+int addr_from_path(struct addr *a, const char *path) {
+    size_t n = strlen(path);
+    *a = (struct addr){0};
+    if (path[0] != '/' || n >= sizeof a->u.un.sun_path) return ERR_CONFIG;
+    a->u.un.sun_family = AF_UNIX;
+    memcpy(a->u.un.sun_path, path, n + 1);
+    a->len = (socklen_t)(UN_PATH_AT + n + 1);
+    return 0;
+}
+
 void addr_from_bytes(struct addr *a, const uint8_t *ip, size_t ip_len, uint16_t port) {
     if (ip_len == 4)
         set_in(a, ip, port);

@@ -98,26 +98,30 @@ static int start_listening(int fd, const struct addr *at, int backlog) {
     return 0;
 }
 
-struct listener_sock *sock_listen(struct loop *l, const struct addr *at, int backlog,
-                                  void (*accepted)(struct stream *s, const struct addr *remote, void *arg),
-                                  void *arg, int *errnum) {
+struct listener_sock *sock_listen_fd(struct loop *l, int fd,
+                                     void (*accepted)(struct stream *s, const struct addr *remote, void *arg), void *arg,
+                                     int *errnum) {
     struct listener_sock *ls = calloc(1, sizeof *ls);
     if (!ls) {
         *errnum = ENOMEM;
+        close(fd);
         return NULL;
     }
-    *ls = (struct listener_sock){.loop = l, .accepted = accepted, .arg = arg};
-    ls->fd = sock_new(at->len ? at->u.sa.sa_family : AF_UNSPEC, SOCK_STREAM);
-    *errnum = ls->fd < 0 ? errno : start_listening(ls->fd, at, backlog);
-    if (*errnum) {
-        if (ls->fd >= 0) close(ls->fd);
-        free(ls);
-        return NULL;
-    }
+    *ls = (struct listener_sock){.loop = l, .accepted = accepted, .arg = arg, .fd = fd};
     loop_io_init(&ls->io, l, on_readable, ls);
     loop_timer_init(&ls->pause, l, on_pause_over, ls);
     loop_io_set(&ls->io, ls->fd, LOOP_READ);
     return ls;
+}
+
+struct listener_sock *sock_listen(struct loop *l, const struct addr *at, int backlog,
+                                  void (*accepted)(struct stream *s, const struct addr *remote, void *arg),
+                                  void *arg, int *errnum) {
+    int fd = sock_new(at->len ? at->u.sa.sa_family : AF_UNSPEC, SOCK_STREAM);
+    *errnum = fd < 0 ? errno : start_listening(fd, at, backlog);
+    if (!*errnum) return sock_listen_fd(l, fd, accepted, arg, errnum);
+    if (fd >= 0) close(fd);
+    return NULL;
 }
 
 void sock_listen_addr(const struct listener_sock *ls, struct addr *a) { sock_name(ls->fd, false, a); }

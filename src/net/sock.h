@@ -38,6 +38,9 @@ struct stream *sock_connect(struct loop *l, const struct addr *to, const struct 
 bool sock_stream_local(const struct stream *s, struct addr *a);
 bool sock_stream_remote(const struct stream *s, struct addr *a);
 
+/* The descriptor of a tcp stream, which stays the stream's; -1 for other streams, and after a reset. */
+int sock_stream_fd(const struct stream *s);
+
 /* The local IP address (port 0) from which the system would reach `to` now; false if it cannot. Sends nothing. */
 bool sock_source(const struct addr *to, struct addr *from);
 
@@ -49,6 +52,10 @@ struct listener_sock;
 struct listener_sock *sock_listen(struct loop *l, const struct addr *at, int backlog,
                                   void (*accepted)(struct stream *s, const struct addr *remote, void *arg), void *arg,
                                   int *errnum);
+/* The same with a socket that listens already; it is taken over, and closed when this fails. */
+struct listener_sock *sock_listen_fd(struct loop *l, int fd,
+                                     void (*accepted)(struct stream *s, const struct addr *remote, void *arg), void *arg,
+                                     int *errnum);
 /* The bound address (port 0 resolved). */
 void sock_listen_addr(const struct listener_sock *ls, struct addr *a);
 /* Closes the listening socket; accepted streams live on. NULL allowed. */

@@ -279,6 +279,18 @@ bool sock_stream_remote(const struct stream *s, struct addr *a) {
     return true;
 }
 
+int sock_stream_fd(const struct stream *s) {
+    (void)s;
+    return -1;
+}
+
+struct listener_sock *sock_listen_fd(struct loop *l, int fd,
+                                     void (*accepted)(struct stream *s, const struct addr *remote, void *arg), void *arg,
+                                     int *errnum) {
+    (void)l, (void)fd, (void)accepted, (void)arg, (void)errnum;
+    abort();
+}
+
 struct listener_sock *sock_listen(struct loop *l, const struct addr *at, int backlog,
                                   void (*accepted)(struct stream *s, const struct addr *remote, void *arg), void *arg,
                                   int *errnum) {
