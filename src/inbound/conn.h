@@ -10,7 +10,9 @@
 #define ADIT_INBOUND_CONN_H
 
 #include "codec/http1.h"
+#include "inbound/access.h"
 #include "inbound/listen.h"
+#include "net/unix_sock.h"
 
 enum conn_state {
     CONN_FIRST,          /* nothing known yet */
@@ -26,8 +28,11 @@ struct listener {
     struct listen_config cfg; /* copies, owned */
     struct listener_sock *sock;
     struct addr address;
+    struct unix_sock file; /* of a Unix socket that was made; no address: none */
     struct conn *head;
     unsigned connections;
+    struct access access;
+    struct listen_counts counts;
     bool closing;
     struct log_limit *limit;
 };
@@ -47,7 +52,8 @@ struct conn {
     struct addr remote;
     uint64_t accepted;
     struct loop_timer timer;
-    bool over_limit;
+    struct access_user *user;
+    const char *over_limit; /* which limit, NULL: none */
     bool again;  /* an earlier request was served on it */
     bool timing; /* ... and the next one has begun */
     struct defer start;
@@ -74,10 +80,10 @@ struct stream *conn_give(struct conn *c);
 /* The kept way if it leads to d, without an owner; any other is closed. */
 struct stream *conn_take_kept(struct conn *c, const struct dest *d);
 /* The client's next HTTP request is awaited, for CONN_KEEP_ALIVE ms. Takes both streams; kept may hold none. */
-void conn_resume(struct listener *l, struct stream *client, const struct addr *remote, const struct conn_kept *kept);
+void conn_resume(struct access_user *u, struct stream *client, const struct addr *remote, const struct conn_kept *kept);
 #define CONN_KEEP_ALIVE 60000
-/* One connection less: the listener may go with it. */
-void listener_connection_gone(struct listener *l);
+/* One connection of the user less: the listener may go with it. */
+void listener_connection_gone(struct access_user *u);
 
 /* Both end the connection: the handler must return at once. */
 void conn_refuse(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d, int err, int hint,

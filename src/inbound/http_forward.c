@@ -28,6 +28,7 @@ struct pending {
 
 struct forward {
     struct listener *listener;
+    struct access_user *user; /* the connection counts as his */
     struct flow *flow;
     struct stream *client, *far; /* owned; far NULL while OPENING */
     struct relay *relay;
@@ -88,12 +89,12 @@ static void give_back(struct forward *x, int err, const char *by, const char *de
 
 /* Nothing more can be said to the client. */
 static void cut(struct forward *x, int err, const char *by, const char *detail) {
-    struct listener *l = x->listener;
+    struct access_user *user = x->user;
     if (x->client) stream_reset(x->client, err);
     if (x->far) stream_reset(x->far, err);
     give_back(x, err, by, detail);
     forward_free(x);
-    listener_connection_gone(l);
+    listener_connection_gone(user);
 }
 
 /* It did not work; the client is told, if that is still possible. */
@@ -102,6 +103,7 @@ static void fail(struct forward *x, int err, const char *by, const char *detail)
     struct writer w = writer_of(page, sizeof page);
     struct http1_error e = {.err = err, .detail = detail, .detail_len = strlen(detail), .head = x->is_head};
     struct listener *l = x->listener;
+    struct access_user *user = x->user;
     if (x->answered) {
         cut(x, err, by, detail);
         return;
@@ -112,12 +114,13 @@ static void fail(struct forward *x, int err, const char *by, const char *detail)
     if (x->far) stream_reset(x->far, err);
     give_back(x, err, by, detail);
     forward_free(x);
-    listener_connection_gone(l);
+    listener_connection_gone(user);
 }
 
 /* The answer is complete: what of both connections can go on does. */
 static void done(struct forward *x) {
     struct listener *l = x->listener;
+    struct access_user *user = x->user;
     bool complete = x->request.sent == x->request.n && http1_body_done(&x->up) && !x->up_stopped;
     struct conn_kept kept = {0};
     if (x->keep_far && complete) {
@@ -134,12 +137,12 @@ static void done(struct forward *x) {
     x->client = NULL;
     forward_free(x);
     if (keep) {
-        conn_resume(l, client, &remote, &kept);
+        conn_resume(user, client, &remote, &kept);
         return;
     }
     stream_free(kept.stream);
     linger_close(flow_lingers(l->cfg.flows), client, NULL, 0);
-    listener_connection_gone(l);
+    listener_connection_gone(user);
 }
 
 /* --- writing --- */
@@ -342,13 +345,13 @@ static bool read_body(struct forward *x, size_t *budget) {
 
 static void on_tunnel_ended(const struct relay_end *end, void *arg) {
     struct forward *x = arg;
-    struct listener *l = x->listener;
+    struct access_user *user = x->user;
     x->relay = NULL;
     x->up_bytes += end->up;
     x->down_bytes += end->down;
     give_back(x, end->err, end->by == RELAY_CLIENT ? "client" : end->by == RELAY_SELF ? "adit" : "target", "");
     forward_free(x);
-    listener_connection_gone(l);
+    listener_connection_gone(user);
 }
 
 static void start_tunnel(struct forward *x) {
@@ -455,6 +458,7 @@ static struct forward *forward_new(struct conn *c, const struct http1_request *r
     http1_put_request(&w, r);
     x->request.n = w.bad ? 0 : writer_len(&w);
     x->listener = c->listener;
+    x->user = c->user;
     x->remote = c->remote;
     x->accepted = c->accepted;
     x->dest = *d;

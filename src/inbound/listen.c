@@ -1,7 +1,10 @@
 #include "inbound/listen.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/secret.h"
@@ -33,6 +36,9 @@ static void config_free(struct listen_config *c) {
         secret_free((char *)c->users[i].password);
     }
     free((struct listen_user *)c->users);
+    free((uid_t *)c->allow_uids);
+    free((gid_t *)c->allow_gids);
+    free((char *)c->activated);
     free((char *)c->name);
 }
 
@@ -43,7 +49,9 @@ static void listener_release(struct listener *l) {
     free(l);
 }
 
-void listener_connection_gone(struct listener *l) {
+void listener_connection_gone(struct access_user *u) {
+    struct listener *l = u->listener;
+    access_leave(u);
     l->connections--;
     listener_release(l);
 }
@@ -64,28 +72,54 @@ static int copy_users(struct listen_config *to, const struct listen_config *c) {
     return 0;
 }
 
+/* A copy of n bytes; NULL for none of them, and *ok false without memory. */
+static void *copy_list(const void *from, size_t n, bool *ok) {
+    void *to = n ? malloc(n) : NULL;
+    if (to) memcpy(to, from, n);
+    else if (n) *ok = false;
+    return to;
+}
+
 /* `to` is to be freed either way. */
 static int config_copy(struct listen_config *to, const struct listen_config *c) {
+    bool ok = true;
     *to = *c;
-    to->name = strdup(c->name);
+    to->name = copy_list(c->name, strlen(c->name) + 1, &ok);
+    to->activated = copy_list(c->activated, c->activated ? strlen(c->activated) + 1 : 0, &ok);
+    to->allow_uids = copy_list(c->allow_uids, c->n_allow_uids * sizeof *c->allow_uids, &ok);
+    to->allow_gids = copy_list(c->allow_gids, c->n_allow_gids * sizeof *c->allow_gids, &ok);
     int r = copy_users(to, c);
-    return to->name ? r : ERR_NO_MEMORY;
+    return ok ? r : ERR_NO_MEMORY;
 }
 
 static void on_accepted(struct stream *s, const struct addr *remote, void *arg) { listener_accept(arg, s, remote); }
+
+/* Takes over c->fd, also when this fails. */
+static int start_listening(struct listener *l, const struct listen_config *c, int *errnum) {
+    bool is_unix = !c->activated && c->address.len && c->address.u.sa.sa_family == AF_UNIX;
+    int fd = c->fd;
+    if (is_unix) {
+        *errnum = unix_sock_listen(&c->address, c->mode, BACKLOG, &l->file, &fd);
+        if (*errnum) return ERR_IO;
+    }
+    if (is_unix || c->activated) l->sock = sock_listen_fd(c->loop, fd, on_accepted, l, errnum);
+    else l->sock = sock_listen(c->loop, &c->address, BACKLOG, on_accepted, l, errnum);
+    return l->sock ? 0 : ERR_IO;
+}
 
 int listener_new(struct listener **out, const struct listen_config *c, int *errnum) {
     struct listener *l = calloc(1, sizeof *l);
     *out = NULL;
     *errnum = 0;
-    if (!l) return ERR_NO_MEMORY;
+    if (!l) {
+        if (c->activated) close(c->fd);
+        return ERR_NO_MEMORY;
+    }
     l->limit = calloc(1, sizeof *l->limit);
     int r = config_copy(&l->cfg, c);
     if (!l->limit) r = ERR_NO_MEMORY;
-    if (r == 0) {
-        l->sock = sock_listen(c->loop, &c->address, BACKLOG, on_accepted, l, errnum);
-        if (!l->sock) r = ERR_IO;
-    }
+    if (r == 0) r = start_listening(l, c, errnum);
+    else if (c->activated) close(c->fd);
     if (r) {
         listener_free(l);
         return r;
@@ -103,14 +137,18 @@ int listener_update(struct listener *l, const struct listen_config *c) {
         return r;
     }
     fresh.address = l->cfg.address;
+    if (l->file.at.len && fresh.mode != l->cfg.mode && (r = unix_sock_set_mode(&l->file, fresh.mode)))
+        log_error("inbound", "the mode of a socket stays as it was listener=%s error=\"%s\"", fresh.name, strerror(r));
     config_free(&l->cfg);
     l->cfg = fresh;
+    access_forget(&l->access);
     return 0;
 }
 
 const struct addr *listener_addr(const struct listener *l) { return &l->address; }
 const char *listener_name(const struct listener *l) { return l->cfg.name; }
 unsigned listener_connections(const struct listener *l) { return l->connections; }
+const struct listen_counts *listener_counts(const struct listener *l) { return &l->counts; }
 
 /* --- a connection --- */
 
@@ -144,6 +182,8 @@ static const char *protocol_of(const struct conn *c) {
 
 void listener_free(struct listener *l) {
     if (!l) return;
+    if (l->file.at.len) unix_sock_remove(&l->file);
+    l->file = (struct unix_sock){0};
     sock_listen_free(l->sock);
     l->sock = NULL;
     while (l->head) { /* each with its record */
@@ -170,7 +210,7 @@ static struct flow_request request_of(struct conn *c, flow_reply *reply, const c
                                  .accepted = c->accepted,
                                  .idle_timeout = l->cfg.idle_timeout,
                                  .ended = connection_gone,
-                                 .arg = l};
+                                 .arg = c->user};
 }
 
 void conn_refuse(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d, int err, int hint,
@@ -186,7 +226,7 @@ bool conn_admit(struct conn *c, flow_reply *reply, const char *protocol, const s
     if (l->cfg.is_self && l->cfg.is_self(d, l->cfg.arg))
         conn_refuse(c, reply, protocol, d, ERR_CLIENT_LOOP, 0, "");
     else if (c->over_limit)
-        conn_refuse(c, reply, protocol, d, ERR_LIMIT, 0, "too many connections on this listener");
+        conn_refuse(c, reply, protocol, d, ERR_LIMIT, 0, c->over_limit);
     return c->state != CONN_DONE;
 }
 
@@ -285,7 +325,7 @@ static int fill(struct conn *c, const uint8_t *p, size_t n) {
 static void conn_leave(struct conn *c) {
     struct listener *l = c->listener;
     linger_close(flow_lingers(l->cfg.flows), conn_give(c), NULL, 0);
-    listener_connection_gone(l);
+    listener_connection_gone(c->user);
 }
 
 static bool is_idle(const struct conn *c) { return c->again && !c->timing; }
@@ -378,16 +418,18 @@ static void link_conn(struct listener *l, struct conn *c) {
     loop_timer_init(&c->timer, l->cfg.loop, on_timeout, c);
 }
 
-void conn_resume(struct listener *l, struct stream *client, const struct addr *remote, const struct conn_kept *kept) {
+void conn_resume(struct access_user *u, struct stream *client, const struct addr *remote, const struct conn_kept *kept) {
+    struct listener *l = u->listener;
     const uint8_t *p;
     size_t n;
     struct conn *c = l->closing ? NULL : calloc(1, sizeof *c);
     if (!c) {
         stream_free(kept->stream);
         linger_close(flow_lingers(l->cfg.flows), client, NULL, 0);
-        listener_connection_gone(l);
+        listener_connection_gone(u);
         return;
     }
+    c->user = u;
     c->stream = client;
     c->remote = *remote;
     c->again = true;
@@ -403,24 +445,65 @@ void conn_resume(struct listener *l, struct stream *client, const struct addr *r
     defer_post(loop_defer(l->cfg.loop), &c->start); /* the next request may be there already */
 }
 
+/* --- accepting --- */
+
+static void drop(struct stream *s, int err) {
+    stream_reset(s, err);
+    stream_free(s);
+}
+
+/* The limit that one more connection of the user would break by `more`, or NULL. */
+static const char *limit_of(const struct access_user *u, unsigned more) {
+    const struct listener *l = u->listener;
+    if (l->connections >= l->cfg.max_connections + more) return "too many connections on this listener";
+    if (l->cfg.max_per_uid && u->connections > l->cfg.max_per_uid + more) return "too many connections of this user";
+    return NULL;
+}
+
+static void say_too_many(struct listener *l, const char *limit, uid_t uid) {
+    unsigned suppressed;
+    char who[16] = "";
+    if (!log_limit_pass(l->limit, loop_now(l->cfg.loop), &suppressed)) return;
+    if (uid != PEER_NOBODY) snprintf(who, sizeof who, " uid=%u", (unsigned)uid);
+    log_warn("inbound", "connections are refused: %s listener=%s%s refused=%" PRIu64 " suppressed=%u", limit, l->cfg.name,
+             who, l->counts.refused_limit, suppressed);
+}
+
+/* Room for a connection; NULL if there is none, which was told. */
+static struct conn *conn_new(struct listener *l, uid_t uid) {
+    struct access_user *u = access_enter(l, uid);
+    const char *over = u ? limit_of(u, LISTEN_OVERFLOW) : "out of memory";
+    struct conn *c = over ? NULL : calloc(1, sizeof *c);
+    if (c) {
+        c->user = u;
+        c->over_limit = limit_of(u, 0);
+        l->connections++;
+        l->counts.accepted++;
+        over = c->over_limit;
+    }
+    if (over || !c) {
+        l->counts.refused_limit++;
+        say_too_many(l, over ? over : "out of memory", uid);
+    }
+    if (!c && u) access_leave(u);
+    return c;
+}
+
 void listener_accept(struct listener *l, struct stream *s, const struct addr *remote) {
-    struct conn *c = NULL;
-    if (l->connections < l->cfg.max_connections + LISTEN_OVERFLOW) c = calloc(1, sizeof *c);
+    uid_t uid;
+    if (!access_admit(l, s, remote, &uid)) {
+        drop(s, ERR_CLIENT_AUTH);
+        return;
+    }
+    struct conn *c = conn_new(l, uid);
     if (!c) {
-        unsigned suppressed;
-        if (log_limit_pass(l->limit, loop_now(l->cfg.loop), &suppressed))
-            log_warn("inbound", "connections are refused: too many listener=%s max=%u suppressed=%u", l->cfg.name,
-                     l->cfg.max_connections, suppressed);
-        stream_reset(s, ERR_LIMIT);
-        stream_free(s);
+        drop(s, ERR_LIMIT);
         return;
     }
     c->stream = s;
     c->remote = *remote;
     c->accepted = loop_now(l->cfg.loop);
-    c->over_limit = l->connections >= l->cfg.max_connections;
     link_conn(l, c);
-    l->connections++;
     loop_timer_set(&c->timer, c->accepted + l->cfg.handshake_timeout * LOOP_MS);
     stream_own(s, on_stream, c);
     conn_read(c); /* what came with the connection */
