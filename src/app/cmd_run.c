@@ -12,6 +12,8 @@
 #include "app/status.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "net/activation.h"
+#include "net/unix_sock.h"
 
 /* A second SIGTERM or this long ends what still drains. */
 #define DRAIN_MAX (30 * LOOP_S)
@@ -133,7 +135,7 @@ static void start_control(struct app *a, const struct conf *conf) {
     struct control *fresh = wanted ? control_new(a->loop, path, on_command, a, &errnum) : NULL;
     if (wanted && !fresh) {
         log_warn("main", "no control socket: status and reload work by signals and the log only path=%s error=\"%s\"",
-                 path, errnum == EADDRINUSE ? "another adit has it" : strerror(errnum));
+                 path, errnum == EADDRINUSE ? "another adit has it" : unix_sock_text(errnum));
         return; /* an earlier one goes on */
     }
     control_free(a->control);
@@ -207,6 +209,10 @@ static void run(struct app *a, const struct conf *conf) {
 int cmd_run_conf(struct conf *conf, const struct cmd_globals *g) {
     struct app a = {.globals = g};
     char why[GATEWAY_WHY_MAX];
+    if (activation_take(why, sizeof why)) {
+        fprintf(stderr, "adit: %s\n", why);
+        return EXIT_CONFIG;
+    }
     a.loop = loop_new();
     if (!a.loop) {
         fprintf(stderr, "adit: cannot make an event loop: %s\n", strerror(errno));

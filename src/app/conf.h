@@ -23,6 +23,7 @@
 #define CONF_LISTENERS_MAX 64
 #define CONF_USERS_MAX 256    /* of one listener */
 #define CONF_ADDRESSES_MAX 16 /* of the endpoint */
+#define CONF_IDS_MAX 64       /* of allow_uids, and of allow_gids */
 #define CONF_RANDOM_MAX 32    /* bytes of a TLS random */
 #define CONF_PINS_MAX 16      /* of the endpoint */
 
@@ -43,14 +44,32 @@ struct conf_users {
     size_t n;
 };
 
+#define CONF_SOCKET_NAME_MAX 255 /* as systemd has it */
+#define CONF_ADDRESS_TEXT_MAX (CONF_SOCKET_NAME_MAX + 10)
+
+/* Where to listen: at an IP address, at the path of a Unix socket, or at a socket that systemd passes. */
+struct conf_address {
+    struct addr addr;      /* no address for systemd's */
+    const char *activated; /* the name of systemd's socket; NULL for the others */
+};
+
+/* Users or groups of this machine. */
+struct conf_ids {
+    const unsigned *v; /* none is UINT32_MAX */
+    size_t n;
+};
+
 struct conf_listener {
     const char *name; /* of the table, "mixed" for the one that is made when there is none */
-    struct addr address;
+    struct conf_address address;
+    unsigned mode;                   /* of a Unix socket's file, 0 to 0777 */
     unsigned protocols;              /* of enum conf_protocol, not empty */
     struct conf_users users;         /* who may use it, at most CONF_USERS_MAX; n = 0: everyone who can connect */
     uint64_t handshake_timeout;      /* ms from accept until the request is complete */
     uint64_t idle_timeout;           /* ms without a byte either way; 0: no limit */
     unsigned max_connections;        /* at one time */
+    unsigned max_connections_per_uid; /* of them of one user; 0: no limit */
+    struct conf_ids allow_uids, allow_gids; /* who may connect; both n = 0: everyone who can */
     bool allow_open;
     /* as written in the file, `users` has them all */
     const char *username, *password;
@@ -193,6 +212,10 @@ enum conf_reload {
 /* The most that any difference between the two asks for. Listeners are compared whatever their names. */
 enum conf_reload conf_listener_diff(const struct conf_listener *a, const struct conf_listener *b);
 enum conf_reload conf_endpoint_diff(const struct conf_endpoint *a, const struct conf_endpoint *b);
+bool conf_address_is_unix(const struct conf_address *a);
+bool conf_address_equal(const struct conf_address *a, const struct conf_address *b);
+/* As in the file. cap: CONF_ADDRESS_TEXT_MAX holds all. Returns buf. */
+const char *conf_address_format(const struct conf_address *a, char *buf, size_t cap);
 /* The listener of that name; NULL if there is none. */
 const struct conf_listener *conf_listener_find(const struct conf *c, const char *name);
 

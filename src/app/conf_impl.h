@@ -58,7 +58,8 @@ union conf_value {
     bool boolean;
     uint64_t number;
     unsigned integer;
-    struct addr addr;
+    struct conf_address address;
+    struct conf_ids ids;
     struct conf_addresses addresses;
     struct conf_random random;
     struct conf_users users;
@@ -96,6 +97,15 @@ bool conf_file_credential(struct conf_loader *l, const struct conf_option *targe
 /* A path to be kept: a relative one starts at the directory of the configuration. */
 enum conf_outcome conf_file_path(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
                                  const char **at);
+
+/* --- conf_listen.c: values that only listeners have, as conf_value_read() --- */
+
+enum conf_outcome conf_listen_address(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
+                                      struct conf_address *at);
+enum conf_outcome conf_listen_mode(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
+                                   unsigned *at);
+enum conf_outcome conf_listen_ids(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
+                                  struct conf_ids *at);
 
 /* --- conf_parse.c --- */
 

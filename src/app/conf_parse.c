@@ -238,8 +238,9 @@ static void join_users(struct conf_loader *l, struct conf_listener *li, const st
 /* Who is not on this machine must prove who he is, unless the file says in so many words that he need not. */
 static void check_open(struct conf_loader *l, const struct conf_listener *li, struct toml_place place,
                        const struct seen *seen) {
-    char at[ADDR_TEXT_MAX];
-    if (li->allow_open || li->users.n || addr_is_loopback(&li->address)) return;
+    char at[CONF_ADDRESS_TEXT_MAX];
+    if (li->address.activated) return; /* it shows when it is passed */
+    if (li->allow_open || li->users.n || addr_is_loopback(&li->address.addr)) return;
     /* Credentials that are there but wrong were reported. */
     static const char *const keys[] = {"username", "password", "users"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
@@ -247,7 +248,7 @@ static void check_open(struct conf_loader *l, const struct conf_listener *li, st
     conf_say(l, CONF_ERROR, place,
              "listener '%s' would be open to everyone who can reach %s: give it username and password, or set "
              "allow_open = true",
-             li->name, addr_format(&li->address, at, sizeof at));
+             li->name, conf_address_format(&li->address, at, sizeof at));
 }
 
 static bool same_family(const struct addr *a, const struct addr *b) {
@@ -255,20 +256,29 @@ static bool same_family(const struct addr *a, const struct addr *b) {
 }
 
 /* Listening on both would fail: the same address, or one of them is all addresses. */
-static bool collide(const struct addr *a, const struct addr *b) {
+static bool collide(const struct conf_address *x, const struct conf_address *y) {
+    const struct addr *a = &x->addr, *b = &y->addr;
+    if (x->activated || y->activated || (conf_address_is_unix(x) && conf_address_is_unix(y)))
+        return conf_address_equal(x, y);
     if (addr_port(a) == 0 || addr_port(a) != addr_port(b)) return false;
     return addr_equal(a, b) || (same_family(a, b) && (addr_is_unspecified(a) || addr_is_unspecified(b)));
 }
 
 static void check_collision(struct conf_loader *l, const struct conf_listener *v, size_t n,
                             struct toml_place place) {
-    char at[ADDR_TEXT_MAX];
+    char at[CONF_ADDRESS_TEXT_MAX];
     for (size_t i = 0; i < n; i++) {
         if (!collide(&v[i].address, &v[n].address)) continue;
         conf_say(l, CONF_ERROR, place, "listener '%s' cannot listen at %s: listener '%s' does", v[n].name,
-                 addr_format(&v[n].address, at, sizeof at), v[i].name);
+                 conf_address_format(&v[n].address, at, sizeof at), v[i].name);
         return;
     }
+}
+
+static void check_mode(struct conf_loader *l, const struct conf_listener *li, const struct seen *seen) {
+    const struct toml_node *node = seen->node[index_of_key(CONF_SCOPE_LISTENER, "mode")];
+    if (node && !conf_address_is_unix(&li->address))
+        conf_say(l, CONF_ERROR, node->key_place, "'mode' goes with a Unix socket, an address such as unix:/run/adit.socks");
 }
 
 static bool good_name(const struct toml_node *node) {
@@ -309,6 +319,7 @@ static bool read_listener(struct conf_loader *l, const struct toml_node *node, s
     struct toml_place place = seen.node[address] ? seen.node[address]->place : node->key_place;
     join_users(l, li, &seen);
     if (seen.outcome[address] == CONF_BAD) return true;
+    check_mode(l, li, &seen);
     check_open(l, li, place, &seen);
     check_collision(l, v, n, place);
     return true;

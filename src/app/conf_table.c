@@ -79,6 +79,8 @@ static const struct conf_option options[] = {
      .doc = "the TUN device of other clients; left out"},
     {LISTENER("address", CONF_LISTEN, address), .preset = "127.0.0.1:1080", RELOAD(LISTENER),
      .doc = "where to listen; port 0 lets the system choose"},
+    {LISTENER("mode", CONF_MODE, mode), .preset = "0600", .max = 0777, RELOAD(NONE),
+     .doc = "who may connect to a Unix socket, as for chmod"},
     {LISTENER("protocols", CONF_WORDS, protocols), .words = "socks5|http|socks4", .preset = "socks5|http|socks4",
      .min = 1, .max = 3, RELOAD(NONE), .doc = "what may be spoken there"},
     {LISTENER("username", CONF_STRING, username), CREDENTIAL, RELOAD(NONE), .flags = CONF_NO_COLON,
@@ -98,6 +100,12 @@ static const struct conf_option options[] = {
      RELOAD(NONE), .doc = "a connection without a byte either way for so long is closed; 0 for never"},
     {LISTENER("max_connections", CONF_INTEGER, max_connections), .preset = "4096", .min = 1, .max = 1000000,
      RELOAD(NONE), .doc = "most connections at one time"},
+    {LISTENER("max_connections_per_uid", CONF_INTEGER, max_connections_per_uid), .preset = "0", .max = 1000000,
+     RELOAD(NONE), .doc = "most connections of one user of this machine; 0 for no such limit"},
+    {LISTENER("allow_uids", CONF_UIDS, allow_uids), .min = 1, .max = CONF_IDS_MAX, RELOAD(NONE),
+     .doc = "users of this machine that may connect"},
+    {LISTENER("allow_gids", CONF_GIDS, allow_gids), .min = 1, .max = CONF_IDS_MAX, RELOAD(NONE),
+     .doc = "groups of this machine whose users may connect"},
     {LISTENER("allow_open", CONF_BOOLEAN, allow_open), .preset = "false", RELOAD(NONE),
      .doc = "let everyone in on an address that is not loopback"},
 
@@ -258,7 +266,10 @@ static const char *format_bounds(const struct conf_option *o, char *buf, size_t 
     case CONF_SECRET: snprintf(buf, cap, "%" PRIu64 " to %" PRIu64 " bytes", o->min, o->max); break;
     case CONF_ADDRESSES:
     case CONF_PINS:
+    case CONF_UIDS:
+    case CONF_GIDS:
     case CONF_USERS: snprintf(buf, cap, "%" PRIu64 " to %" PRIu64 " elements", o->min, o->max); break;
+    case CONF_MODE: snprintf(buf, cap, "0 to 0%o", (unsigned)o->max); break;
     case CONF_RANDOM: snprintf(buf, cap, "at most %d bytes", CONF_RANDOM_MAX); break;
     default: snprintf(buf, cap, "-"); break;
     }

@@ -34,7 +34,10 @@ enum conf_scope {
     X(WORD, "word", "a string")                                                                               \
     X(WORDS, "list of words", "a list of strings")                                                            \
     X(STRINGS, "list of strings", "a list of strings")                                                        \
-    X(LISTEN, "IP:port", "a string such as \"127.0.0.1:1080\"")                                               \
+    X(LISTEN, "IP:port, unix:path or systemd:name", "a string such as \"127.0.0.1:1080\"")                    \
+    X(MODE, "mode", "a string such as \"0660\"")                                                              \
+    X(UIDS, "list of uids", "a list of numbers and names of users")                                           \
+    X(GIDS, "list of gids", "a list of numbers and names of groups")                                          \
     X(HOST, "host", "a string")                                                                               \
     X(ADDRESSES, "list of host:port", "a list of strings such as \"192.0.2.1:443\"")                          \
     X(RANDOM, "hex[/hex]", "a string")                                                                        \

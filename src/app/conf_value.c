@@ -167,20 +167,6 @@ static enum conf_outcome read_host(struct conf_loader *l, const struct conf_opti
     return keep_text(l, d.host, strlen(d.host), at);
 }
 
-static enum conf_outcome read_listen(struct conf_loader *l, const struct conf_option *o,
-                                     const struct toml_node *node, struct addr *at) {
-    struct addr a;
-    char show[CONF_SHOW_MAX];
-    if (addr_parse(&a, node->u.string.p)) {
-        conf_say(l, CONF_ERROR, node->place,
-                 "'%s' must be an IP address and a port, such as 127.0.0.1:1080 or [::1]:1080, not %s", o->key,
-                 conf_show(node->u.string.p, node->u.string.n, show));
-        return CONF_BAD;
-    }
-    *at = a;
-    return CONF_SET;
-}
-
 /* ---- client_random ---- */
 
 static int hex_digit(char c) {
@@ -384,11 +370,14 @@ static bool kind_fits(enum conf_type type, enum toml_kind kind) {
     case CONF_BOOLEAN: return kind == TOML_BOOLEAN;
     case CONF_INTEGER: return kind == TOML_INTEGER;
     case CONF_DURATION:
-    case CONF_SIZE: return kind == TOML_INTEGER || kind == TOML_STRING;
+    case CONF_SIZE:
+    case CONF_MODE: return kind == TOML_INTEGER || kind == TOML_STRING;
     case CONF_WORDS:
     case CONF_STRINGS:
     case CONF_ADDRESSES:
     case CONF_PINS:
+    case CONF_UIDS:
+    case CONF_GIDS:
     case CONF_USERS: return kind == TOML_ARRAY;
     case CONF_ANY: return true;
     default: return kind == TOML_STRING;
@@ -432,6 +421,9 @@ enum conf_outcome conf_value_read(struct conf_loader *l, const struct conf_optio
     case CONF_ADDRESSES: return read_addresses(l, o, node, at);
     case CONF_PINS: return read_pins(l, o, node, at);
     case CONF_USERS: return conf_parse_users(l, node, at);
+    case CONF_UIDS:
+    case CONF_GIDS: return conf_listen_ids(l, o, node, at);
+    case CONF_MODE: return conf_listen_mode(l, o, node, at);
     default: break;
     }
     enum conf_outcome r = check_text(l, o, node);
@@ -439,7 +431,7 @@ enum conf_outcome conf_value_read(struct conf_loader *l, const struct conf_optio
     switch (o->type) {
     case CONF_WORD: return read_word(l, o, node, at);
     case CONF_HOST: return read_host(l, o, node, at);
-    case CONF_LISTEN: return read_listen(l, o, node, at);
+    case CONF_LISTEN: return conf_listen_address(l, o, node, at);
     case CONF_RANDOM: return read_random(l, o, node, at);
     case CONF_PATH:
         if (!o->file_of) return conf_file_path(l, o, node, at);
@@ -485,6 +477,10 @@ static bool same_addresses(const struct conf_addresses *a, const struct conf_add
     return same;
 }
 
+static bool same_ids(const struct conf_ids *a, const struct conf_ids *b) {
+    return a->n == b->n && (a->n == 0 || memcmp(a->v, b->v, a->n * sizeof *a->v) == 0);
+}
+
 static bool same_users(const struct conf_users *a, const struct conf_users *b) {
     bool same = a->n == b->n;
     for (size_t i = 0; same && i < a->n; i++)
@@ -509,9 +505,12 @@ bool conf_value_equal(const struct conf_option *o, const void *a, const void *b)
     case CONF_DURATION:
     case CONF_SIZE: return *(const uint64_t *)a == *(const uint64_t *)b;
     case CONF_INTEGER:
+    case CONF_MODE:
     case CONF_WORD:
     case CONF_WORDS: return *(const unsigned *)a == *(const unsigned *)b;
-    case CONF_LISTEN: return addr_equal(a, b);
+    case CONF_LISTEN: return conf_address_equal(a, b);
+    case CONF_UIDS:
+    case CONF_GIDS: return same_ids(a, b);
     case CONF_ADDRESSES: return same_addresses(a, b);
     case CONF_RANDOM: return memcmp(a, b, sizeof(struct conf_random)) == 0;
     case CONF_USERS: return same_users(a, b);

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "net/local.h"
+#include "net/peer.h"
+#include "net/sock.h"
+#include "net/unix_sock.h"
 
 struct client {
     struct control *control;
@@ -23,7 +25,8 @@ struct client {
 
 struct control {
     struct loop *loop;
-    struct local *local;
+    struct listener_sock *sock;
+    struct unix_sock file;
     control_cb *cb;
     void *arg;
     struct client *clients;
@@ -104,11 +107,11 @@ static void on_stream(struct stream *s, unsigned events, void *arg) {
 
 static void on_accepted(struct stream *s, const struct addr *remote, void *arg) {
     struct control *c = arg;
-    struct local_peer peer;
     struct client *k = NULL;
     (void)remote;
-    bool known = local_peer(s, &peer), allowed = known && (peer.uid == 0 || peer.uid == geteuid());
-    if (!allowed) log_warn("control", "a stranger was refused uid=%d", known ? (int)peer.uid : -1);
+    uid_t uid = peer_of(NULL, s).uid;
+    bool allowed = uid == 0 || uid == geteuid();
+    if (!allowed) log_warn("control", "a stranger was refused uid=%d", (int)uid);
     if (allowed && c->n < CONTROL_CLIENTS) k = calloc(1, sizeof *k);
     if (!k) {
         stream_free(s);
@@ -125,13 +128,20 @@ static void on_accepted(struct stream *s, const struct addr *remote, void *arg) 
 
 struct control *control_new(struct loop *l, const char *path, control_cb *cb, void *arg, int *errnum) {
     struct control *c = calloc(1, sizeof *c);
-    *errnum = ENOMEM;
-    if (!c) return NULL;
+    struct addr at;
+    int fd;
+    *errnum = addr_from_path(&at, path) ? ENAMETOOLONG : c ? 0 : ENOMEM;
+    if (!*errnum) *errnum = unix_sock_listen(&at, UNIX_MODE, CONTROL_CLIENTS, &c->file, &fd);
+    if (*errnum) {
+        free(c);
+        return NULL;
+    }
     c->loop = l;
     c->cb = cb;
     c->arg = arg;
-    c->local = local_listen(l, path, 0600, CONTROL_CLIENTS, on_accepted, c, errnum);
-    if (!c->local) {
+    c->sock = sock_listen_fd(l, fd, on_accepted, c, errnum);
+    if (!c->sock) {
+        unix_sock_remove(&c->file);
         free(c);
         return NULL;
     }
@@ -142,7 +152,8 @@ struct control *control_new(struct loop *l, const char *path, control_cb *cb, vo
 void control_free(struct control *c) {
     if (!c) return;
     while (c->clients) client_free(c->clients);
-    local_free(c->local);
+    unix_sock_remove(&c->file);
+    sock_listen_free(c->sock);
     free(c);
 }
 

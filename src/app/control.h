@@ -23,7 +23,7 @@ struct control;
 /* The answer, owned by the caller; NULL when out of memory. It may not free the control. */
 typedef json_t *control_cb(const char *command, void *arg);
 
-/* path is copied. NULL with *errnum as local_listen(). */
+/* path is copied. NULL with *errnum as unix_sock_listen(). */
 struct control *control_new(struct loop *l, const char *path, control_cb *cb, void *arg, int *errnum);
 /* Answers that were not sent are lost. NULL is allowed. */
 void control_free(struct control *c);

@@ -12,8 +12,11 @@
 #include "base/secret.h"
 #include "flow/flow.h"
 #include "inbound/listen.h"
+#include "net/activation.h"
 #include "net/monitor.h"
+#include "net/peer.h"
 #include "net/resolve.h"
+#include "net/unix_sock.h"
 #include "session/creds.h"
 #include "upstream/dialect.h"
 
@@ -33,7 +36,8 @@ struct gateway {
     struct pool *pool;
     struct flow_set *flows;
     struct listener *listeners[CONF_LISTENERS_MAX];
-    struct addr asked[CONF_LISTENERS_MAX]; /* the addresses as configured: port 0 is not resolved */
+    struct conf_address asked[CONF_LISTENERS_MAX]; /* as configured: port 0 is not resolved */
+    struct peer_finder *peers;
     size_t n_listeners;
     void (*changed)(void *arg);
     void *changed_arg;
@@ -169,7 +173,9 @@ static struct listen_config listen_config_of(struct gateway *g, const struct con
     return (struct listen_config){.loop = g->loop,
                                   .flows = g->flows,
                                   .name = cl->name,
-                                  .address = cl->address,
+                                  .address = cl->address.addr,
+                                  .mode = cl->mode,
+                                  .activated = cl->address.activated,
                                   .protocols = (cl->protocols & CONF_SOCKS5 ? LISTEN_SOCKS5 : 0) |
                                                (cl->protocols & CONF_SOCKS4 ? LISTEN_SOCKS4 : 0) |
                                                (cl->protocols & CONF_HTTP ? LISTEN_HTTP : 0),
@@ -178,24 +184,68 @@ static struct listen_config listen_config_of(struct gateway *g, const struct con
                                   .handshake_timeout = (uint32_t)cl->handshake_timeout,
                                   .idle_timeout = (uint32_t)cl->idle_timeout,
                                   .max_connections = cl->max_connections,
+                                  .max_per_uid = cl->max_connections_per_uid,
+                                  .allow_uids = cl->allow_uids.v,
+                                  .n_allow_uids = cl->allow_uids.n,
+                                  .allow_gids = cl->allow_gids.v,
+                                  .n_allow_gids = cl->allow_gids.n,
+                                  .peers = g->peers,
                                   .is_self = is_self,
                                   .arg = g};
+}
+
+static const char *listen_error(const struct conf_listener *cl, int errnum) {
+    return conf_address_is_unix(&cl->address) ? unix_sock_text(errnum) : strerror(errnum);
+}
+
+/* "FILE:LINE:COLUMN: cannot listen on ADDRESS: " and the reason. */
+static int cannot_listen(const struct conf *conf, const struct conf_listener *cl, int err, const char *reason, char *why,
+                         size_t cap) {
+    char at[CONF_ADDRESS_TEXT_MAX], place[64] = "", path[300];
+    unsigned line, col;
+    snprintf(path, sizeof path, "listener.%s.address", cl->name);
+    if (conf_place(conf, path, &line, &col)) snprintf(place, sizeof place, ":%u:%u", line, col);
+    snprintf(why, cap, "%s%s: cannot listen on %s: %s", conf->name, place,
+             conf_address_format(&cl->address, at, sizeof at), reason);
+    return err;
+}
+
+/* What shows only when the socket is there: that what was passed is not open to everyone, and that the kernel tells about
+ * clients if that matters. */
+static int check_listener(struct gateway *g, const struct listener *l, const struct conf *conf,
+                          const struct conf_listener *cl, char *why, size_t cap) {
+    const struct addr *at = listener_addr(l);
+    char reason[256], text[ADDR_TEXT_MAX];
+    if (!cl->allow_open && !cl->users.n && !addr_is_loopback(at)) {
+        snprintf(reason, sizeof reason, "it would be open to everyone who can reach %s: give it username and password, or "
+                                        "set allow_open = true", addr_format(at, text, sizeof text));
+        return cannot_listen(conf, cl, ERR_CONFIG, reason, why, cap);
+    }
+    bool asks = cl->allow_uids.n || cl->allow_gids.n || cl->max_connections_per_uid;
+    int errnum = asks && at->u.sa.sa_family != AF_UNIX ? peer_probe(g->peers, at) : 0;
+    if (!errnum) return 0;
+    snprintf(reason, sizeof reason, "the kernel does not tell whose connections are (sock_diag): %s", strerror(errnum));
+    return cannot_listen(conf, cl, ERR_IO, reason, why, cap);
 }
 
 static int make_listener(struct gateway *g, struct listener **out, const struct conf *conf,
                          const struct conf_listener *cl, char *why, size_t cap) {
     struct listen_user users[CONF_USERS_MAX];
-    char at[ADDR_TEXT_MAX], place[64] = "", path[300];
-    unsigned line, col;
+    char reason[ACTIVATION_WHY_MAX];
     int errnum;
     struct listen_config c = listen_config_of(g, cl, users);
-    int r = listener_new(out, &c, &errnum);
+    int r = c.activated ? activation_open(c.activated, &c.fd, reason, sizeof reason) : 0;
+    if (r) {
+        cannot_listen(conf, cl, r, reason, why, cap);
+    } else {
+        r = listener_new(out, &c, &errnum);
+        if (r) cannot_listen(conf, cl, r, errnum ? listen_error(cl, errnum) : err_text(r), why, cap);
+    }
     secret_wipe(users, sizeof users);
-    if (r == 0) return 0;
-    snprintf(path, sizeof path, "listener.%s.address", cl->name);
-    if (conf_place(conf, path, &line, &col)) snprintf(place, sizeof place, ":%u:%u", line, col);
-    snprintf(why, cap, "%s%s: cannot listen on %s: %s", conf->name, place, addr_format(&cl->address, at, sizeof at),
-             errnum ? strerror(errnum) : err_text(r));
+    if (r == 0 && (r = check_listener(g, *out, conf, cl, why, cap))) {
+        listener_free(*out);
+        *out = NULL;
+    }
     return r;
 }
 
@@ -222,6 +272,8 @@ static int build(struct gateway *g, char *why, size_t cap) {
     if (g->conf->endpoint.ticket_file) ticket_file_load(g->conf->endpoint.ticket_file, g->creds);
     snprintf(why, cap, "%s", err_text(ERR_NO_MEMORY));
     g->resolver = resolver_new(g->loop);
+    g->peers = peer_finder_new();
+    if (!g->peers) return ERR_NO_MEMORY;
     r = g->resolver ? make_pool(g, &g->pool, g->conf, g->creds) : ERR_NO_MEMORY;
     if (r) return r;
     struct flow_set_config fc = {.loop = g->loop, .pool = g->pool, .upstream = g->conf->endpoint.hostname};
@@ -265,8 +317,20 @@ static void say_listening(const struct listener *l) {
              addr_format(listener_addr(l), at, sizeof at));
 }
 
+static void say_unused(const struct gateway *g) {
+    const char *name;
+    char quoted[ACTIVATION_NAME_MAX + 3];
+    for (size_t i = 0; (name = activation_name(i)); i++) {
+        size_t k = 0;
+        while (k < g->n_listeners && (!g->asked[k].activated || strcmp(g->asked[k].activated, name) != 0)) k++;
+        if (k == g->n_listeners)
+            log_warn("gateway", "a socket was passed that no listener uses name=%s", log_quote_str(name, quoted, sizeof quoted));
+    }
+}
+
 void gateway_start(struct gateway *g) {
     for (size_t i = 0; i < g->n_listeners; i++) say_listening(g->listeners[i]);
+    say_unused(g);
     g->monitor = monitor_new(g->loop, on_news, g);
     pool_start(g->pool);
 }
@@ -280,12 +344,16 @@ struct listener_plan {
     bool kept[CONF_LISTENERS_MAX]; /* by the old one */
 };
 
+static bool is_any_port(const struct conf_address *a) {
+    return !a->activated && !conf_address_is_unix(a) && addr_port(&a->addr) == 0;
+}
+
 static void plan_kept(struct gateway *g, const struct conf *conf, struct listener_plan *plan) {
     for (size_t i = 0; i < conf->n_listeners; i++)
         for (size_t k = 0; k < g->n_listeners && !plan->l[i]; k++) {
             const struct conf_listener *cl = &conf->listeners[i];
-            if (plan->kept[k] || !addr_equal(&g->asked[k], &cl->address)) continue;
-            if (addr_port(&cl->address) == 0 && strcmp(listener_name(g->listeners[k]), cl->name) != 0) continue;
+            if (plan->kept[k] || !conf_address_equal(&g->asked[k], &cl->address)) continue;
+            if (is_any_port(&cl->address) && strcmp(listener_name(g->listeners[k]), cl->name) != 0) continue;
             plan->kept[k] = true;
             plan->l[i] = g->listeners[k];
         }
@@ -300,13 +368,15 @@ static int plan_listeners(struct gateway *g, const struct conf *conf, struct lis
                           size_t cap) {
     plan_kept(g, conf, plan);
     for (size_t i = 0; i < conf->n_listeners; i++) {
-        if (plan->l[i]) continue;
-        int r = make_listener(g, &plan->l[i], conf, &conf->listeners[i], why, cap);
+        const struct conf_listener *cl = &conf->listeners[i];
+        bool fresh = !plan->l[i];
+        int r = fresh ? make_listener(g, &plan->l[i], conf, cl, why, cap)
+                      : check_listener(g, plan->l[i], conf, cl, why, cap);
         if (r) {
             plan_undo(conf, plan);
             return r;
         }
-        plan->fresh[i] = true;
+        plan->fresh[i] = fresh;
     }
     return 0;
 }
@@ -404,6 +474,7 @@ void gateway_free(struct gateway *g) {
     close_listeners(g);
     monitor_free(g->monitor);
     flow_set_free(g->flows);
+    peer_finder_free(g->peers);
     pool_free(g->pool);
     for (size_t i = 0; i < GATEWAY_DISMISSED; i++) pool_free(g->dismissed[i]);
     resolver_free(g->resolver);

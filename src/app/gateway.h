@@ -17,7 +17,8 @@
 struct gateway;
 struct listener;
 
-/* 0; or ERR_CONFIG (the credentials cannot be made: why names file, line and column), ERR_IO (a listener cannot be bound)
+/* 0; or ERR_CONFIG (the credentials cannot be made, or a socket that was passed does not fit: why names file, line and
+ * column), ERR_IO (a listener cannot be bound)
  * or ERR_NO_MEMORY. Keeps a reference to the snapshot. */
 int gateway_new(struct gateway **out, struct loop *l, struct conf *conf, char *why, size_t cap);
 /* Connects to the endpoint and says where it listens. */

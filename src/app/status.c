@@ -12,14 +12,20 @@
 
 static json_int_t ms_since(uint64_t at, uint64_t now) { return at && now > at ? (json_int_t)((now - at) / LOOP_MS) : 0; }
 
+static json_t *listener_json(const struct listener *l) {
+    char at[ADDR_TEXT_MAX];
+    const struct listen_counts *n = listener_counts(l);
+    return json_pack("{s:s,s:s,s:i,s:I,s:I,s:I}", "name", listener_name(l), "address",
+                     addr_format(listener_addr(l), at, sizeof at), "connections", (int)listener_connections(l), "accepted",
+                     (json_int_t)n->accepted, "refused_user", (json_int_t)n->refused_user, "refused_limit",
+                     (json_int_t)n->refused_limit);
+}
+
 static json_t *listeners_json(const struct gateway *g) {
     json_t *all = json_array();
-    char at[ADDR_TEXT_MAX];
     const struct listener *l;
     for (size_t i = 0; (l = gateway_listener_at(g, i)); i++)
-        json_array_append_new(all, json_pack("{s:s,s:s,s:i}", "name", listener_name(l), "address",
-                                             addr_format(listener_addr(l), at, sizeof at), "connections",
-                                             (int)listener_connections(l)));
+        json_array_append_new(all, listener_json(l));
     return all;
 }
 
@@ -78,14 +84,22 @@ static void print_session(const json_t *s, FILE *to) {
             number(s, "bytes_out"));
 }
 
+static void print_listener(const json_t *l, FILE *to) {
+    json_int_t users = number(l, "refused_user"), limit = number(l, "refused_limit");
+    fprintf(to, "listener %s at %s, %" JSON_INTEGER_FORMAT " connections", text(l, "name"), text(l, "address"),
+            number(l, "connections"));
+    if (users) fprintf(to, ", %" JSON_INTEGER_FORMAT " refused by user", users);
+    if (limit) fprintf(to, ", %" JSON_INTEGER_FORMAT " refused by limit", limit);
+    fputc('\n', to);
+}
+
 void status_print(const json_t *status, FILE *to) {
     const json_t *u = json_object_get(status, "upstream"), *l, *session = json_object_get(u, "session");
     size_t i;
     fprintf(to, "adit %s, %s, up %" JSON_INTEGER_FORMAT " s, %" JSON_INTEGER_FORMAT " flows\n", text(status, "version"),
             text(status, "state"), number(status, "uptime_ms") / 1000, number(status, "flows"));
     json_array_foreach(json_object_get(status, "listeners"), i, l)
-        fprintf(to, "listener %s at %s, %" JSON_INTEGER_FORMAT " connections\n", text(l, "name"), text(l, "address"),
-                number(l, "connections"));
+        print_listener(l, to);
     fprintf(to, "upstream %s: %s", text(u, "name"), text(u, "state"));
     if (session) fprintf(to, " over %s, %" JSON_INTEGER_FORMAT " sessions", text(u, "transport"), number(u, "sessions"));
     fputc('\n', to);

@@ -93,7 +93,7 @@ int addr_parse_ip(struct addr *a, const char *text, uint16_t port) {
 int addr_from_path(struct addr *a, const char *path) {
     size_t n = strlen(path);
     *a = (struct addr){0};
-    if (path[0] != '/' || n >= sizeof a->u.un.sun_path) return ERR_CONFIG;
+    if (n == 0 || n >= sizeof a->u.un.sun_path) return ERR_CONFIG;
     a->u.un.sun_family = AF_UNIX;
     memcpy(a->u.un.sun_path, path, n + 1);
     a->len = (socklen_t)(UN_PATH_AT + n + 1);

@@ -29,8 +29,7 @@ struct addr {
 int addr_parse(struct addr *a, const char *text);
 /* Reads an IP literal without port or brackets. 0 or ERR_CONFIG. */
 int addr_parse_ip(struct addr *a, const char *text, uint16_t port);
-/* The address of a Unix socket at an absolute path. 0, or ERR_CONFIG when it is relative or longer than such an address
- * holds. */
+/* The address of a Unix socket at a path. 0, or ERR_CONFIG when it is empty or longer than 107 bytes. */
 int addr_from_path(struct addr *a, const char *path);
 /* From 4 or 16 network-order bytes. */
 void addr_from_bytes(struct addr *a, const uint8_t *ip, size_t ip_len, uint16_t port);

@@ -375,5 +375,3 @@ static bool name_of(const struct stream *s, bool peer, struct addr *a) {
 bool sock_stream_local(const struct stream *s, struct addr *a) { return name_of(s, false, a); }
 
 bool sock_stream_remote(const struct stream *s, struct addr *a) { return name_of(s, true, a); }
-
-int sock_stream_fd(const struct stream *s) { return s->ops == &tcp_ops ? ((const struct tcp *)s)->fd : -1; }

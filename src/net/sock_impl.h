@@ -27,8 +27,6 @@ void sock_option(int fd, int level, int name, int value);
 /* getsockname or getpeername; no address (len 0) when the kernel has none. */
 void sock_name(int fd, bool peer, struct addr *a);
 
-/* The descriptor of a stream of this module; -1 for others, and after its end. */
-int sock_stream_fd(const struct stream *s);
 /* The stream of a connected descriptor of this family that is non-blocking already. NULL when out of memory; fd is
  * closed then. */
 struct stream *sock_stream_adopt(struct loop *l, int fd, int family, enum sock_side side);

@@ -23,8 +23,8 @@ static int new_socket(void) { return socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK
  * listening; *busy: somebody else holds it. */
 static int lock_directory(const char *path, bool *busy) {
     char dir[sizeof(struct sockaddr_un)];
-    size_t n = (size_t)(strrchr(path, '/') - path);
-    snprintf(dir, sizeof dir, "%.*s", n ? (int)n : 1, path);
+    const char *slash = strrchr(path, '/');
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
     *busy = false;
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return -1;
@@ -72,7 +72,7 @@ static int clear_away(const struct addr *at) {
     there = (struct unix_sock){.at = *at, .dev = st.st_dev, .ino = st.st_ino};
     int r = knock(at);
     if (r != ECONNREFUSED) return r ? r : EADDRINUSE;
-    log_info("listen", "removing a socket that nobody listens at path=%s",
+    log_info("listen", "replacing a socket that nothing answers at path=%s",
              log_quote_str(path_of(at), quoted, sizeof quoted));
     unix_sock_remove(&there);
     return 0;

@@ -57,13 +57,18 @@ static void check_endpoint(const struct conf_endpoint *e) {
 
 static void check_listener(const struct conf_listener *li) {
     check_text(li->name, 1, 32);
-    CHECK(li->address.len && li->protocols && !(li->protocols & ~(unsigned)(CONF_SOCKS5 | CONF_HTTP)));
+    CHECK((li->address.addr.len != 0) == (li->address.activated == NULL));
+    if (li->address.activated) check_text(li->address.activated, 1, CONF_SOCKET_NAME_MAX);
+    CHECK(li->mode <= 0777 && li->allow_uids.n <= CONF_IDS_MAX && li->allow_gids.n <= CONF_IDS_MAX);
+    for (size_t i = 0; i < li->allow_uids.n; i++) CHECK(li->allow_uids.v[i] != UINT32_MAX);
+    for (size_t i = 0; i < li->allow_gids.n; i++) CHECK(li->allow_gids.v[i] != UINT32_MAX);
+    CHECK(li->protocols && !(li->protocols & ~(unsigned)(CONF_SOCKS5 | CONF_HTTP)));
     CHECK(li->users.n <= CONF_USERS_MAX);
     for (size_t i = 0; i < li->users.n; i++) {
         check_text(li->users.v[i].username, 1, 255);
         check_text(li->users.v[i].password, 1, 255);
     }
-    CHECK(li->users.n || li->allow_open || addr_is_loopback(&li->address));
+    CHECK(li->users.n || li->allow_open || li->address.activated || addr_is_loopback(&li->address.addr));
     CHECK(li->handshake_timeout >= 100 && li->max_connections >= 1);
 }
 

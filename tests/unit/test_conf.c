@@ -52,14 +52,17 @@ static void defaults(void **state) {
     assert_int_equal(c->log_level, LOG_INFO);
     assert_int_equal(c->n_listeners, 1);
     const struct conf_listener *li = &c->listeners[0];
-    char text[ADDR_TEXT_MAX];
+    char text[CONF_ADDRESS_TEXT_MAX];
     assert_string_equal(li->name, "mixed");
-    assert_string_equal(addr_format(&li->address, text, sizeof text), "127.0.0.1:1080");
+    assert_string_equal(conf_address_format(&li->address, text, sizeof text), "127.0.0.1:1080");
     assert_int_equal(li->protocols, CONF_SOCKS5 | CONF_HTTP | CONF_SOCKS4);
     assert_int_equal(li->users.n, 0);
     assert_int_equal(li->handshake_timeout, 10000);
     assert_int_equal(li->idle_timeout, 7200000);
     assert_int_equal(li->max_connections, 4096);
+    assert_int_equal(li->max_connections_per_uid, 0);
+    assert_int_equal(li->mode, 0600);
+    assert_int_equal(li->allow_uids.n + li->allow_gids.n, 0);
     assert_false(li->allow_open);
     const struct conf_endpoint *e = &c->endpoint;
     assert_string_equal(e->hostname, "vpn.example");
@@ -183,7 +186,14 @@ static void every_option_takes_a_value(void **state) {
     assert_int_equal(li->users.n, 3);
     assert_string_equal(li->users.v[0].username, "local");
     assert_string_equal(li->users.v[2].password, "throw-away 5");
+    assert_int_equal(li->mode, 0660);
+    assert_int_equal(li->allow_uids.n, 2);
+    assert_int_equal(li->allow_uids.v[0], 0);
+    assert_int_equal(li->allow_uids.v[1], 1000);
+    assert_int_equal(li->allow_gids.v[1], 0);
+    assert_true(conf_address_is_unix(&li->address));
     assert_int_equal(conf_listener_find(c, "second")->protocols, CONF_SOCKS5 | CONF_SOCKS4);
+    assert_string_equal(conf_listener_find(c, "third")->address.activated, "sample.socket");
     conf_unref(c);
     conf_unref(d);
 }
@@ -212,7 +222,7 @@ static void the_example_is_right_in_its_comments(void **state) {
     fclose(f);
     struct conf *c = must_load(text);
     assert_int_equal(conf_said.n, 0);
-    assert_int_equal(c->n_listeners, 3);
+    assert_int_equal(c->n_listeners, 5);
     conf_unref(c);
 
     const struct conf_option *o;
@@ -370,6 +380,15 @@ static void differences(void **state) {
     assert_int_equal(listener_diff("", "username = \"a\"\npassword = \"b\""), CONF_RELOAD_NONE);
     assert_int_equal(listener_diff("users = [{username = \"a\", password = \"b\"}]",
                                    "users = [{username = \"a\", password = \"c\"}]"), CONF_RELOAD_NONE);
+    assert_int_equal(listener_diff("allow_uids = [1]", "allow_uids = [1]"), CONF_RELOAD_SAME);
+    assert_int_equal(listener_diff("allow_uids = [1]", "allow_uids = [2]"), CONF_RELOAD_NONE);
+    assert_int_equal(listener_diff("allow_uids = [1]", "allow_gids = [1]"), CONF_RELOAD_NONE);
+    assert_int_equal(listener_diff("address = \"unix:/s\"", "address = \"unix:/s\"\nmode = \"0600\""), CONF_RELOAD_SAME);
+    assert_int_equal(listener_diff("address = \"unix:/s\"", "address = \"unix:/s\"\nmode = \"0666\""), CONF_RELOAD_NONE);
+    assert_int_equal(listener_diff("address = \"unix:/s\"", "address = \"unix:/t\""), CONF_RELOAD_LISTENER);
+    assert_int_equal(listener_diff("address = \"systemd:s\"", "address = \"systemd:t\""), CONF_RELOAD_LISTENER);
+    assert_int_equal(listener_diff("address = \"systemd:s\"", "address = \"systemd:s\""), CONF_RELOAD_SAME);
+    assert_int_equal(listener_diff("address = \"systemd:s\"", ""), CONF_RELOAD_LISTENER);
     assert_int_equal(listener_diff("idle_timeout = 0", "address = \"127.0.0.1:1081\""), CONF_RELOAD_LISTENER);
 }
 

@@ -140,6 +140,34 @@ static void wrong_values(void **state) {
         {"[listener.x]\naddress = \"1080\"", "an IP address and a port"},
         {"[listener.x]\naddress = \"localhost:1080\"", "an IP address and a port"},
         {"[listener.x]\naddress = \"127.0.0.1:65536\"", "an IP address and a port"},
+        {"[listener.x]\naddress = \"unix:socks\"", "an absolute path"},
+        {"[listener.x]\naddress = \"unix:@socks\"", "an absolute path"},
+        {"[listener.x]\naddress = \"unix:\"", "an absolute path"},
+        {"[listener.x]\naddress = \"unix:/a\\u0000b\"", "control characters"},
+        {"[listener.x]\naddress = \"systemd:\"", "FileDescriptorName"},
+        {"[listener.x]\naddress = \"systemd:a:b\"", "FileDescriptorName"},
+        {"[listener.x]\naddress = \"systemd:a b\"", "FileDescriptorName"},
+        {"[listener.x]\nmode = \"0600\"", "'mode' goes with a Unix socket"},
+        {"[listener.x]\naddress = \"systemd:a\"\nmode = \"0600\"", "'mode' goes with a Unix socket"},
+        {"[listener.x]\naddress = \"unix:/a\"\nmode = \"0800\"", "in octal"},
+        {"[listener.x]\naddress = \"unix:/a\"\nmode = \"\"", "in octal"},
+        {"[listener.x]\naddress = \"unix:/a\"\nmode = \"u=rw\"", "in octal"},
+        {"[listener.x]\naddress = \"unix:/a\"\nmode = \"1777\"", "in octal"},
+        {"[listener.x]\naddress = \"unix:/a\"\nmode = \"777777777777777777777777\"", "in octal"},
+        {"[listener.x]\naddress = \"unix:/a\"\nmode = 660", "in octal"},
+        {"[listener.x]\naddress = \"unix:/a\"\nmode = -1", "in octal"},
+        {"[listener.x]\nallow_uids = []", "must not be empty"},
+        {"[listener.x]\nallow_gids = []", "must not be empty"},
+        {"[listener.x]\nallow_uids = \"root\"", "must be a list of numbers and names of users, not a string"},
+        {"[listener.x]\nallow_uids = [true]", "this element is a boolean"},
+        {"[listener.x]\nallow_uids = [-1]", "this element is -1"},
+        {"[listener.x]\nallow_uids = [4294967295]", "this element is 4294967295"},
+        {"[listener.x]\nallow_gids = [4294967296]", "this element is 4294967296"},
+        {"[listener.x]\nallow_uids = [\"\"]", "no user ''"},
+        {"[listener.x]\nallow_uids = [\"no-such-user\"]", "this machine has no user 'no-such-user'"},
+        {"[listener.x]\nallow_gids = [\"no-such-group\"]", "this machine has no group 'no-such-group'"},
+        {"[listener.x]\nallow_uids = [\"root\\u0000x\"]", "has no user \"root\\x00x\""},
+        {"[listener.x]\nmax_connections_per_uid = -1", "from 0 to 1000000"},
         {"[listener.x]\nprotocols = []", "must not be empty"},
         {"[listener.x]\nprotocols = [\"socks\"]", "one of socks5|http|socks4"},
         {"[listener.x]\nmax_connections = 0", "from 1 to 1000000"},
@@ -263,8 +291,53 @@ static void an_open_listener_is_refused(void **state) {
     must_refuse_with("[listener.x]\naddress = \"0.0.0.0:1\"\nusername = \"a\"", 3, 1, "needs a 'password'");
 }
 
+static void forms_of_addresses(void **state) {
+    (void)state;
+    char path[140] = "unix:/", text[300], got[CONF_ADDRESS_TEXT_MAX];
+    static const char *const good[] = {"unix:/run/adit.socks", "systemd:adit.socket", "systemd:x", "[::1]:1080"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        snprintf(text, sizeof text, "[listener.x]\naddress = \"%s\"", good[i]);
+        struct conf *c = must_load_with(text);
+        assert_string_equal(conf_address_format(&c->listeners[0].address, got, sizeof got), good[i]);
+        assert_int_equal(conf_address_is_unix(&c->listeners[0].address), i == 0);
+        conf_unref(c);
+    }
+    memset(path + 6, 'p', 106);
+    snprintf(text, sizeof text, "[listener.x]\naddress = \"%s\"\nmode = 0o660", path);
+    struct conf *c = must_load_with(text);
+    assert_int_equal(c->listeners[0].mode, 0660);
+    conf_unref(c);
+    path[112] = 'p';
+    snprintf(text, sizeof text, "[listener.x]\naddress = \"%s\"", path);
+    must_refuse_with(text, 2, 11, "at most 107 bytes");
+}
+
+static void many_ids(void **state) {
+    (void)state;
+    for (int n = CONF_IDS_MAX; n <= CONF_IDS_MAX + 1; n++) {
+        char text[1024] = "[listener.x]\nallow_gids = [4294967294";
+        for (int i = 1; i < n; i++) sprintf(text + strlen(text), ", %d", i);
+        strcat(text, "]");
+        if (n > CONF_IDS_MAX) {
+            must_refuse_with(text, 2, 14, "too many elements");
+            continue;
+        }
+        struct conf *c = must_load_with(text);
+        assert_int_equal(c->listeners[0].allow_gids.n, CONF_IDS_MAX);
+        assert_int_equal(c->listeners[0].allow_gids.v[0], 4294967294u);
+        assert_int_equal(c->listeners[0].allow_uids.n, 0);
+        conf_unref(c);
+    }
+}
+
 static void addresses_of_listeners_must_differ(void **state) {
     (void)state;
+    must_refuse_with("[listener.a]\naddress = \"unix:/s\"\n[listener.b]\naddress = \"unix:/s\"", 4, 11,
+                     "listener 'b' cannot listen at unix:/s: listener 'a' does");
+    must_refuse_with("[listener.a]\naddress = \"systemd:s\"\n[listener.b]\naddress = \"systemd:s\"", 4, 11,
+                     "listener 'b' cannot listen at systemd:s: listener 'a' does");
+    conf_unref(must_load_with("[listener.a]\naddress = \"unix:/s\"\n[listener.b]\naddress = \"unix:/t\"\n"
+                              "[listener.c]\naddress = \"systemd:s\"\n[listener.d]\naddress = \"systemd:t\""));
     must_refuse_with("[listener.a]\n[listener.b]\n", 2, 11,
                      "listener 'b' cannot listen at 127.0.0.1:1080: listener 'a' does");
     must_refuse_with("[listener.a]\naddress = \"127.0.0.1:1\"\n[listener.b]\naddress = \"127.0.0.1:1\"", 4, 11,
@@ -440,6 +513,8 @@ int main(void) {
         cmocka_unit_test(addresses),
         cmocka_unit_test(a_repeated_address_counts_once),
         cmocka_unit_test(an_open_listener_is_refused),
+        cmocka_unit_test(forms_of_addresses),
+        cmocka_unit_test(many_ids),
         cmocka_unit_test(addresses_of_listeners_must_differ),
         cmocka_unit_test(as_many_users_as_allowed),
         cmocka_unit_test(socks4_alone),
