@@ -115,9 +115,9 @@ static bool look_up(struct conf_loader *l, const struct conf_option *o, const st
     }
     int errnum = errno;
     if (found) return true;
-    conf_show(name, node->u.string.n, show);
-    if (means_none(errnum)) conf_say(l, CONF_ERROR, node->place, "'%s': this machine has no %s %s", o->key, kind, show);
-    else conf_say(l, CONF_ERROR, node->place, "'%s': cannot look up the %s %s: %s", o->key, kind, show, strerror(errnum));
+    const char *shown = conf_show(name, node->u.string.n, show);
+    if (means_none(errnum)) conf_say(l, CONF_ERROR, node->place, "'%s': this machine has no %s %s", o->key, kind, shown);
+    else conf_say(l, CONF_ERROR, node->place, "'%s': cannot look up the %s %s: %s", o->key, kind, shown, strerror(errnum));
     return false;
 }
 

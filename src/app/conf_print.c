@@ -59,6 +59,12 @@ static int put_hex(FILE *to, const uint8_t *p, size_t n) {
     return (int)(2 * n);
 }
 
+static int put_ids(FILE *to, const struct conf_ids *ids) {
+    int n = fprintf(to, "[");
+    for (size_t i = 0; i < ids->n; i++) n += fprintf(to, "%s%u", i ? ", " : "", ids->v[i]);
+    return n + fprintf(to, "]");
+}
+
 static int put_random(FILE *to, const struct conf_random *r) {
     int n = fprintf(to, "\"");
     n += put_hex(to, r->prefix, r->len);
@@ -97,17 +103,26 @@ static bool is_set(const struct conf_option *o, const void *at) {
     case CONF_INTEGER:
     case CONF_WORD:
     case CONF_WORDS:
+    case CONF_MODE:
     case CONF_LISTEN: return true;
+    case CONF_UIDS:
+    case CONF_GIDS: return ((const struct conf_ids *)at)->n;
     case CONF_TABLE:
     case CONF_STRINGS:
     case CONF_ANY: return false;
-    default: return *(const char *const *)at != NULL;
+    case CONF_STRING:
+    case CONF_SECRET:
+    case CONF_HOST:
+    case CONF_PEM:
+    case CONF_KEY:
+    case CONF_PATH: break;
     }
+    return *(const char *const *)at != NULL;
 }
 
 /* Returns the number of bytes. */
 static int put_value(FILE *to, const struct conf_option *o, const void *at) {
-    char text[ADDR_TEXT_MAX];
+    char text[CONF_VALUE_TEXT], where[CONF_ADDRESS_TEXT_MAX];
     size_t n;
     switch (o->type) {
     case CONF_BOOLEAN: return fprintf(to, "%s", *(const bool *)at ? "true" : "false");
@@ -121,15 +136,25 @@ static int put_value(FILE *to, const struct conf_option *o, const void *at) {
         return fprintf(to, "\"%.*s\"", (int)n, word);
     }
     case CONF_WORDS: return put_words(to, o->words, *(const unsigned *)at);
-    case CONF_LISTEN: return fprintf(to, "\"%s\"", addr_format(at, text, sizeof text));
+    case CONF_LISTEN: return put_text(to, conf_address_format(at, where, sizeof where));
     case CONF_ADDRESSES: return put_addresses(to, at);
     case CONF_USERS: return put_users(to, at);
     case CONF_PINS: return put_pins(to, at);
     case CONF_RANDOM: return put_random(to, at);
     case CONF_SECRET:
     case CONF_KEY: return fprintf(to, "\"" MASK "\"");
-    default: return put_text(to, *(const char *const *)at);
+    case CONF_MODE: return fprintf(to, "\"%04o\"", *(const unsigned *)at);
+    case CONF_UIDS:
+    case CONF_GIDS: return put_ids(to, at);
+    case CONF_TABLE:
+    case CONF_STRINGS:
+    case CONF_ANY: return 0; /* not kept */
+    case CONF_STRING:
+    case CONF_HOST:
+    case CONF_PEM:
+    case CONF_PATH: break;
     }
+    return put_text(to, *(const char *const *)at);
 }
 
 /* --- options --- */
@@ -142,6 +167,7 @@ static void print_option(const struct conf *c, FILE *to, const struct conf_optio
     conf_option_path(o, listener, path, sizeof path);
     bool placed = conf_place(c, path, &line, &col);
     if (!is_set(o, at)) return;
+    if (o->type == CONF_MODE && !conf_address_is_unix(&((const struct conf_listener *)base)->address)) return;
     int n = fprintf(to, "%s = ", o->key);
     n += put_value(to, o, at);
     fprintf(to, "%*s", n < COLUMN ? COLUMN - n : 1, "");

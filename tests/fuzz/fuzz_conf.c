@@ -62,7 +62,7 @@ static void check_listener(const struct conf_listener *li) {
     CHECK(li->mode <= 0777 && li->allow_uids.n <= CONF_IDS_MAX && li->allow_gids.n <= CONF_IDS_MAX);
     for (size_t i = 0; i < li->allow_uids.n; i++) CHECK(li->allow_uids.v[i] != UINT32_MAX);
     for (size_t i = 0; i < li->allow_gids.n; i++) CHECK(li->allow_gids.v[i] != UINT32_MAX);
-    CHECK(li->protocols && !(li->protocols & ~(unsigned)(CONF_SOCKS5 | CONF_HTTP)));
+    CHECK(li->protocols && !(li->protocols & ~(unsigned)(CONF_SOCKS5 | CONF_HTTP | CONF_SOCKS4)));
     CHECK(li->users.n <= CONF_USERS_MAX);
     for (size_t i = 0; i < li->users.n; i++) {
         check_text(li->users.v[i].username, 1, 255);

@@ -346,7 +346,7 @@ static void a27_one_connection_too_many(void **state) {
     served(&b); /* there is a place again */
     talk_close(&a, true);
     talk_close(&b, true);
-    assert_int_equal(rig->warnings, 0);
+    assert_int_equal(rig->warnings, 1); /* at most one a second */
 }
 
 /* Not one more than LISTEN_OVERFLOW is held to be told so, and the log does not flood. */
@@ -371,7 +371,7 @@ static void a26_a_crowd(void **state) {
     struct talk t = talk_open();
     talk_is_reset(&t);
     assert_int_equal(rig->warnings, 2);
-    assert_non_null(strstr(rig->warning, "too many listener=test max=2 suppressed=999"));
+    assert_non_null(strstr(rig->warning, "too many connections on this listener listener=test "));
     talk_pass_ms(10000); /* those who say nothing go */
     assert_int_equal(listener_connections(rig->listener), 1);
     for (int i = 1; i < IN; i++) talk_is_closed(&in[i]);
