@@ -301,6 +301,22 @@ class Endpoint(Process):
             check(not self.events("protocol-error"), "protocol errors:", self.events("protocol-error")[:5])
 
 
+def run(*arguments, seconds=20, **options):
+    """A run of adit to its end."""
+    done = subprocess.run([program("ADIT", "adit"), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=seconds, **options)
+    check(not SANITIZER.search(done.stderr), done.stderr[-2000:])
+    return done
+
+
+def expect(done, status, *words):
+    """A run ended with that status and said these words."""
+    check(done.returncode == status, f"exit {done.returncode}, not {status}: {done.stdout} {done.stderr}")
+    for word in words:
+        check(word in done.stdout + done.stderr, f"{word!r} is missing in: {done.stdout} {done.stderr}")
+    check(PASSWORD not in done.stdout + done.stderr, "the password was printed")
+
+
 def toml_value(value):
     if isinstance(value, bool):
         return "true" if value else "false"

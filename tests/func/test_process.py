@@ -11,21 +11,7 @@ import time
 import clients
 import targets
 from clients import SocksError, socks5
-from harness import BOTH, C, PASSWORD, PY, SANITIZER, Adit, case, check, listening, main, program, wait_until
-
-
-def run(*arguments, seconds=20, **options):
-    done = subprocess.run([program("ADIT", "adit"), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=seconds, **options)
-    check(not SANITIZER.search(done.stderr), done.stderr[-2000:])
-    return done
-
-
-def expect(done, status, *words):
-    check(done.returncode == status, f"exit {done.returncode}, not {status}: {done.stdout} {done.stderr}")
-    for word in words:
-        check(word in done.stdout + done.stderr, f"{word!r} is missing in: {done.stdout} {done.stderr}")
-    check(PASSWORD not in done.stdout + done.stderr, "the password was printed")
+from harness import BOTH, C, PASSWORD, PY, Adit, case, check, expect, listening, main, program, run, wait_until
 
 
 @case()

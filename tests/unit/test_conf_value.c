@@ -163,7 +163,7 @@ static void wrong_values(void **state) {
         {"[listener.x]\nallow_uids = [-1]", "this element is -1"},
         {"[listener.x]\nallow_uids = [4294967295]", "this element is 4294967295"},
         {"[listener.x]\nallow_gids = [4294967296]", "this element is 4294967296"},
-        {"[listener.x]\nallow_uids = [\"\"]", "has no user \"\""},
+        {"[listener.x]\nallow_uids = [\"\"]", "no user \"\""},
         {"[listener.x]\nallow_uids = [\"no-such-user\"]", "this machine has no user 'no-such-user'"},
         {"[listener.x]\nallow_gids = [\"no-such-group\"]", "this machine has no group 'no-such-group'"},
         {"[listener.x]\nallow_uids = [\"root\\u0000x\"]", "has no user \"root\\x00x\""},
