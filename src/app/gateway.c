@@ -311,6 +311,14 @@ static void on_news(enum monitor_news news, void *arg) {
     pool_tell(g->pool, news);
 }
 
+/* A user namespace hides the machine's users: with some of them nobody who is listed could ever come in. */
+static void say_unknown(const struct conf_listener *cl) {
+    for (size_t i = 0; i < cl->allow_uids.n; i++)
+        if (!peer_knows(cl->allow_uids.v[i]))
+            log_warn("gateway", "this user namespace does not have the user, who is never let in (PrivateUsers=?) listener=%s uid=%u",
+                     cl->name, cl->allow_uids.v[i]);
+}
+
 static void say_listening(const struct listener *l) {
     char at[ADDR_TEXT_MAX];
     log_info("gateway", "listening name=%s address=%s", listener_name(l),
@@ -329,7 +337,10 @@ static void say_unused(const struct gateway *g) {
 }
 
 void gateway_start(struct gateway *g) {
-    for (size_t i = 0; i < g->n_listeners; i++) say_listening(g->listeners[i]);
+    for (size_t i = 0; i < g->n_listeners; i++) {
+        say_listening(g->listeners[i]);
+        say_unknown(&g->conf->listeners[i]);
+    }
     say_unused(g);
     g->monitor = monitor_new(g->loop, on_news, g);
     pool_start(g->pool);
@@ -393,6 +404,7 @@ static void carry_out(struct gateway *g, const struct conf *conf, const struct l
     for (size_t i = 0; i < conf->n_listeners; i++) {
         g->listeners[i] = plan->l[i];
         g->asked[i] = conf->listeners[i].address;
+        say_unknown(&conf->listeners[i]);
         if (plan->fresh[i]) say_listening(plan->l[i]);
         else if (update_listener(g, plan->l[i], &conf->listeners[i]))
             log_error("gateway", "out of memory: a listener stays as it was name=%s", listener_name(plan->l[i]));

@@ -7,6 +7,7 @@
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,6 +21,7 @@
 
 #define ANSWERS_MAX 8 /* late ones of earlier questions, and the one that is wanted */
 #define GROUPS_FIRST 64
+#define OVERFLOW_ID 65534 /* of /proc/sys/kernel/overflowuid and -gid, which nobody changes */
 #define GROUPS_MAX 65536 /* NGROUPS_MAX */
 
 struct peer_finder {
@@ -43,6 +45,24 @@ void peer_finder_free(struct peer_finder *f) {
     hang_up(f);
     free(f);
 }
+
+/* --- the user namespace --- */
+
+/* An id that the namespace has, and that does not stand for all that it has not. */
+static bool is_known(const char *map, unsigned id) {
+    unsigned first, outside, n;
+    uint64_t all = 0;
+    bool found = false;
+    FILE *f = fopen(map, "re");
+    while (f && fscanf(f, "%u %u %u", &first, &outside, &n) == 3) {
+        found |= id >= first && id - first < n;
+        all += n;
+    }
+    if (f) fclose(f);
+    return found && (id != OVERFLOW_ID || all >= UINT32_MAX);
+}
+
+bool peer_knows(uid_t uid) { return is_known("/proc/self/uid_map", uid); }
 
 /* --- the question: one exact socket --- */
 
@@ -175,8 +195,10 @@ struct peer peer_of(struct peer_finder *f, const struct stream *s) {
     int fd = sock_stream_fd(s), family = AF_UNSPEC;
     socklen_t len = sizeof family;
     if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &len) < 0) return (struct peer){.uid = PEER_NOBODY};
-    if (family == AF_UNIX) return (struct peer){unix_peer(fd), true};
-    return (struct peer){tcp_peer(f, s, fd), false};
+    struct peer p = {.by_unix = family == AF_UNIX};
+    p.uid = p.by_unix ? unix_peer(fd) : tcp_peer(f, s, fd);
+    if (!peer_knows(p.uid)) p.uid = PEER_NOBODY;
+    return p;
 }
 
 /* --- groups --- */
@@ -193,14 +215,21 @@ static bool meet(const gid_t *gids, size_t n, const gid_t *of, size_t n_of) {
     return false;
 }
 
+static bool process_in(const gid_t *gids, size_t n, const gid_t *of, size_t n_of) {
+    for (size_t i = 0; i < n_of; i++)
+        if (has(gids, n, of[i]) && is_known("/proc/self/gid_map", of[i])) return true;
+    return false;
+}
+
 bool peer_unix_in_groups(const struct stream *s, const gid_t *gids, size_t n) {
     struct ucred c;
     socklen_t len = sizeof c, bytes = GROUPS_MAX * sizeof(gid_t);
     int fd = sock_stream_fd(s);
     if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &len) < 0 || len != sizeof c) return false;
-    if (has(gids, n, c.gid)) return true;
+    if (process_in(gids, n, &c.gid, 1)) return true;
     gid_t *of = malloc(bytes);
-    bool in = of && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, of, &bytes) == 0 && meet(gids, n, of, bytes / sizeof *of);
+    bool in = of && getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, of, &bytes) == 0 &&
+              process_in(gids, n, of, bytes / sizeof *of);
     free(of);
     return in;
 }

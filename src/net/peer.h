@@ -2,8 +2,9 @@
  *
  * A Unix socket tells it (SO_PEERCRED). For TCP the kernel is asked for the client's own socket (sock_diag(7)), and the
  * answer counts only if that socket is in the hands of a process, so that a connection which its client closed already is
- * nobody's. Both name who made the connection, in the user namespace of this process; a program can give its connection to
- * another one afterwards. Clients on other machines, and in other network namespaces, are unknown. The kernel answers at
+ * nobody's. Both name who made the connection; a program can give its connection to another one afterwards. Clients on other
+ * machines, in other network namespaces, and of users that this process's user namespace does not have, are unknown; the
+ * user 65534, as which these appear (user_namespaces(7)), is known only where the namespace has all users. The kernel answers at
  * once; without an answer a client is unknown.
  */
 #ifndef ADIT_NET_PEER_H
@@ -33,6 +34,9 @@ struct peer_finder *peer_finder_new(void);
 void peer_finder_free(struct peer_finder *f);
 /* Whether the kernel tells about sockets at all, shown by one that listens there. 0 or an errno. */
 int peer_probe(struct peer_finder *f, const struct addr *listening);
+
+/* Whether a client of that user can be known here at all. */
+bool peer_knows(uid_t uid);
 
 /* The client of an accepted stream. f may be NULL: then those of TCP are unknown. */
 struct peer peer_of(struct peer_finder *f, const struct stream *s);

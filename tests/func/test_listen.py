@@ -287,6 +287,27 @@ def a_client_that_is_gone_is_nobody(t):
 
 
 @case(endpoints=(C,), transports=("http2",))
+def users_beyond_a_user_namespace(t):
+    """There all others look like the user 65534, who must not open the door to them, nor his group."""
+    if not ROOT:
+        t.note("not root: there is no other user")
+        return
+    endpoint, echo, path = t.endpoint(), targets.echo(t), t.path("socks")
+    config = config_of(t, endpoint, ("web", "127.0.0.1:0", f"allow_uids = [0, {NOBODY}]"),
+                       ("local", f"unix:{path}", 'mode = "0666"', f"allow_uids = [{NOBODY}]", f"allow_gids = [0, {NOBODY}]"))
+    adit = Adit(t, config, 0, prefix=("unshare", "--user", "--map-root-user"))
+    adit.wait_log(f"does not have the user, who is never let in .* listener=web uid={NOBODY}")
+    port = int(adit.wait_log(r"listening name=web address=127.0.0.1:(\d+)").group(1))
+    adit.wait_log("listening name=local")
+    check(rep_of(port, echo) == 0, "root")
+    for uid in (NOBODY, 1234):
+        check(refused(stranger("AF_INET", f"127.0.0.1:{port}", socks_bytes(echo.port), uid=uid, gid=NOBODY)), uid)
+        check(refused(stranger("AF_UNIX", path, socks_bytes(echo.port), uid=uid, gid=NOBODY)), uid)
+    check(stranger("AF_UNIX", path, socks_bytes(echo.port), uid=0, gid=0).startswith(GRANTED), "root, by the group")
+    check(refused(stranger("AF_UNIX", path, socks_bytes(echo.port), uid=0, gid=1234)), "the group that others look like")
+
+
+@case(endpoints=(C,), transports=("http2",))
 def users_of_ipv6_and_of_all_addresses(t):
     endpoint, echo = t.endpoint(), targets.echo(t)
     me, other = (os.geteuid(), NOBODY) if ROOT else (NOBODY, os.getuid())

@@ -218,7 +218,9 @@ def two_listeners(t):
 @case()
 def print_config(t):
     """What it prints is a configuration that says the same, but for the secrets, and tells where each value came from."""
-    path, port = t.config()
+    path, port = t.config(listener={"max_connections_per_uid": 7, "allow_uids": ["root", 12]}, extra=(
+        '[listener.a]\naddress = "unix:/run/a \\"b\\".socks"\nmode = 0o640\n[listener.b]\naddress = "unix:/run/b"\n'
+        '[listener.c]\naddress = "systemd:c.socket"\nallow_gids = [4294967294]\n'))
     os.chmod(path, 0o600)
     done = run("print-config", "-c", path)
     check(done.returncode == 0 and done.stderr == "", done.stderr)
@@ -226,6 +228,10 @@ def print_config(t):
     check(re.search(r'^password = "\*{8}" +# line \d+, column \d+$', done.stdout, re.M), done.stdout)
     check(re.search(r'^health_timeout = "7s" +# default$', done.stdout, re.M), done.stdout)
     check(re.search(rf'^\[listener\.mixed\]\naddress = "127\.0\.0\.1:{port}"', done.stdout, re.M), done.stdout)
+    for line in (r"max_connections_per_uid = 7", r"allow_uids = \[0, 12\]", r'address = "unix:/run/a \\"b\\".socks"',
+                 r'mode = "0640"', r'mode = "0600"', r'address = "systemd:c.socket"', r"allow_gids = \[4294967294\]"):
+        check(re.search(rf"^{line} +# ", done.stdout, re.M), line, done.stdout)
+    check(done.stdout.count("mode =") == 2, "the mode of what is no Unix socket", done.stdout)
     again = t.path("again.toml")
     with open(again, "w") as file:
         file.write(done.stdout)
