@@ -39,7 +39,7 @@ enum conn_state {
     C_ASKED,   /* the upstream was asked */
     C_REFUSED, /* behind the steps come at most words_max bytes that begin with `words` */
     C_ENDED,   /* by the listener, without a word */
-    C_OTHER,   /* a request that this model does not know: no expectations */
+    C_OTHER,   /* HTTP requests, which may be several: no expectations but that all of it ends */
 };
 
 struct conn {
@@ -49,12 +49,13 @@ struct conn {
     bool over_limit, finished, eof;
     uint8_t *said;
     size_t said_n, at; /* at: the message that comes next, in `said` */
-    bool http;
+    bool http, four; /* HTTP, SOCKS4 */
     uint8_t steps[4]; /* what SOCKS must have said on the way */
     size_t steps_n;
     const char *words;
     size_t words_n, words_max;
     struct http1_scan scan;
+    struct dest dest;
     struct pool_open *o;
     struct stream *far;
     size_t heard;              /* bytes, of everything */
@@ -69,6 +70,7 @@ struct world {
     struct conn conns[CONNS];
     struct conn *last; /* who did something that nobody has looked at yet */
     unsigned opens, accepted;
+    bool others; /* there was one that is C_OTHER */
 };
 
 static const struct listen_user alice = {"alice", "secret"};
@@ -95,16 +97,18 @@ static void refused(struct conn *c, const char *words, size_t n, size_t max) {
 #define REFUSED(c, words, max) refused(c, words, sizeof(words) - 1, max)
 #define HTTP_REFUSED(c, words) REFUSED(c, "HTTP/1.1 " words, HTTP1_ERROR_MAX)
 #define REP_N 10
-#define OK200_N 39
 
 static void asked(struct conn *c, int err, const struct dest *d) {
     bool self = err == 0 && d->port == RIG_SELF_PORT;
     if (err == 0 && !self && !c->over_limit) {
         c->state = C_ASKED;
+        c->dest = *d;
     } else if (c->http) {
         if (err) HTTP_REFUSED(c, "400 Bad Request\r\n");
         else if (self) HTTP_REFUSED(c, "403 Forbidden\r\n");
         else HTTP_REFUSED(c, "503 Service Unavailable\r\n");
+    } else if (c->four) {
+        REFUSED(c, "\0\133\0\0\0\0\0\0", SOCKS4_REPLY_LEN);
     } else if (err || self) {
         REFUSED(c, "\5\2\0", REP_N);
     } else {
@@ -118,7 +122,7 @@ static bool is_alice(const uint8_t *user, size_t n, const uint8_t *password, siz
 
 static void first(const struct world *w, struct conn *c, uint8_t b) {
     if (b == 5 && w->cfg.protocols & LISTEN_SOCKS5) c->state = C_GREETING;
-    else if (b == 4 && w->cfg.protocols & LISTEN_SOCKS5) c->state = C_SOCKS4;
+    else if (b == 4 && w->cfg.protocols & (LISTEN_SOCKS4 | LISTEN_SOCKS5)) c->state = C_SOCKS4;
     else if (w->cfg.protocols & LISTEN_HTTP && http1_may_begin(b)) c->state = C_HTTP;
     else c->state = C_ENDED;
 }
@@ -165,10 +169,21 @@ static int request(struct conn *c, const uint8_t *p, size_t n) {
     return used;
 }
 
-static int socks4(struct conn *c, const uint8_t *p, size_t n) {
+static int socks4(const struct world *w, struct conn *c, const uint8_t *p, size_t n) {
     struct socks4_request r;
+    struct dest d;
     int used = socks4_request_decode(&r, p, n);
-    if (used) REFUSED(c, "\0\133\0\0\0\0\0\0", SOCKS4_REPLY_LEN);
+    bool served = w->cfg.protocols & LISTEN_SOCKS4;
+    c->four = true;
+    if (used == 0) return 0;
+    if (used > 0 && served && w->cfg.n_users) {
+        REFUSED(c, "\0\135\0\0\0\0\0\0", SOCKS4_REPLY_LEN);
+    } else if (used < 0 || !served || r.cmd != SOCKS_CONNECT) {
+        REFUSED(c, "\0\133\0\0\0\0\0\0", SOCKS4_REPLY_LEN);
+    } else {
+        int err = socks4_dest(&d, &r);
+        asked(c, err, &d);
+    }
     return used;
 }
 
@@ -188,8 +203,11 @@ static int http(const struct world *w, struct conn *c, const uint8_t *p, size_t 
     if (used < 0) HTTP_REFUSED(c, "");
     else if (http1_parse(&r, p, (size_t)used)) HTTP_REFUSED(c, "");
     else if (!http_authorized(w, &r)) HTTP_REFUSED(c, "407 ");
-    else if (r.form == HTTP1_ABSOLUTE) c->state = C_OTHER;
-    else asked(c, http1_dest(&r, &d), &d);
+    else {
+        int err = http1_dest(&r, &d);
+        asked(c, err, &d);
+        if (c->state == C_ASKED && r.form == HTTP1_ABSOLUTE) c->state = C_OTHER;
+    }
     return used;
 }
 
@@ -204,7 +222,7 @@ static bool advance(const struct world *w, struct conn *c) {
     case C_GREETING: used = greeting(w, c, p, n); break;
     case C_AUTH: used = auth(w, c, p, n); break;
     case C_REQUEST: used = request(c, p, n); break;
-    case C_SOCKS4: used = socks4(c, p, n); break;
+    case C_SOCKS4: used = socks4(w, c, p, n); break;
     case C_HTTP: used = http(w, c, p, n); break;
     default: return false;
     }
@@ -214,11 +232,17 @@ static bool advance(const struct world *w, struct conn *c) {
 
 /* --- what is heard --- */
 
-static void hear_byte(struct conn *c, uint8_t b) {
-    static const char ok5[] = {5, 0, 0, 1, 0, 0, 0, 0, 0, 0}, 
+/* How the client is told that its way is open. */
+static const char *success(const struct conn *c, size_t *n) {
+    static const char ok4[] = {0, 90, 0, 0, 0, 0, 0, 0}, ok5[] = {5, 0, 0, 1, 0, 0, 0, 0, 0, 0},
                       ok200[] = "HTTP/1.1 200 Connection established\r\n\r\n";
-    const char *ok = c->http ? ok200 : ok5;
-    size_t at = c->heard++, ok_n = c->http ? OK200_N : REP_N;
+    *n = c->http ? sizeof ok200 - 1 : c->four ? sizeof ok4 : sizeof ok5;
+    return c->http ? ok200 : c->four ? ok4 : ok5;
+}
+
+static void hear_byte(struct conn *c, uint8_t b) {
+    size_t at = c->heard++, ok_n;
+    const char *ok = success(c, &ok_n);
     if (c->state == C_OTHER) return;
     if (at < c->steps_n) {
         CHECK(b == c->steps[at]);
@@ -232,9 +256,9 @@ static void hear_byte(struct conn *c, uint8_t b) {
     CHECK(c->state == C_ASKED && c->o && c->o->state == RIG_OPEN_TOLD); /* not a byte before that */
     if (c->o->err) {
         CHECK(at || b == (uint8_t)ok[0]);
-        CHECK(c->http || at != 1 || b == (uint8_t)socks5_rep(c->o->err));
+        CHECK(c->http || at != 1 || b == (c->four ? (int)socks4_rep(c->o->err) : (int)socks5_rep(c->o->err)));
         CHECK(!c->http || at != 9 || b >= '4'); /* the status */
-        CHECK(at < (c->http ? HTTP1_ERROR_MAX : REP_N));
+        CHECK(at < (c->http ? HTTP1_ERROR_MAX : ok_n));
     } else if (at < ok_n) {
         CHECK(b == (uint8_t)ok[at]);
     } else {
@@ -252,10 +276,12 @@ static void client_reads(struct conn *c) {
         stream_consume(c->s, n);
     }
     if (c->state == C_ASKED && c->o && c->o->state == RIG_OPEN_TOLD) { /* the answer was told at once */
-        CHECK(c->heard >= c->steps_n + (c->o->err || !c->http ? REP_N : OK200_N));
+        size_t ok_n;
+        success(c, &ok_n);
+        CHECK(c->heard >= c->steps_n + ok_n);
         if (r == STREAM_EOF && !c->eof && !c->o->err) {
             CHECK(c->far_finished); /* in order only if it was, and whole */
-            CHECK(c->heard == c->steps_n + (c->http ? OK200_N : REP_N) + c->far_said);
+            CHECK(c->heard == c->steps_n + ok_n + c->far_said);
         }
     }
     if (c->state == C_REFUSED) CHECK(c->heard > c->steps_n);
@@ -291,21 +317,35 @@ static void expire(struct world *w) {
     }
 }
 
+/* Whose open this is. */
+static struct conn *asker(struct world *w, const struct conn *last, const struct pool_open *o) {
+    for (int i = 0; i < CONNS; i++) {
+        struct conn *c = &w->conns[i];
+        if (c == last && c->state == C_ASKED && !c->o && dest_equal(&c->dest, &o->dest)) return c;
+    }
+    for (int i = 0; i < CONNS; i++)
+        if (w->conns[i].state == C_OTHER) return &w->conns[i];
+    CHECK(!"an open that nobody asked for");
+    return NULL;
+}
+
 /* Everything that can happen now does; then it is looked at. */
 static void settle(struct world *w) {
-    struct conn *c = w->last;
+    struct conn *last = w->last;
     w->last = NULL;
     rig_settle(w->rig);
-    if (c && in_handshake(c))
-        while (advance(w, c)) continue;
+    if (last && in_handshake(last))
+        while (advance(w, last)) continue;
     expire(w);
-    if (w->rig->n_opens == w->opens) {
-        CHECK(!c || c->state != C_ASKED || c->o || !c->s);
-        return;
+    for (; w->opens < w->rig->n_opens; w->opens++) {
+        struct pool_open *o = rig_opened(w->rig, w->opens);
+        struct conn *c = asker(w, last, o);
+        stream_free(c->far);
+        c->far = NULL;
+        c->o = o;
     }
-    CHECK(c && w->rig->n_opens == w->opens + 1 && !c->o);
-    CHECK(c->state == C_ASKED || c->state == C_OTHER);
-    c->o = rig_opened(w->rig, w->opens++);
+    CHECK(!last || last->state != C_ASKED || last->o || !last->s);
+    w->others |= last && last->state == C_OTHER;
 }
 
 /* --- acts --- */
@@ -334,11 +374,15 @@ static void say_known(struct world *w, struct conn *c) {
         size_t n;
     } texts[] = {
         TEXT("\5\1\0"), TEXT("\5\2\0\2"), TEXT("\1\5alice\6secret"), TEXT("\5\1\0\1\300\0\2\1\1\273"),
-        TEXT("\5\1\0\3\6a.test\0\120"), TEXT("\5\1\0\4\40\1\15\270\0\0\0\0\0\0\0\0\0\0\0\1\1\273"), TEXT("\5\3\0\1\0\0\0\0\0\0"),
+        TEXT("\5\1\0\3\6a.test\0\120"), TEXT("\5\1\0\4\40\1\15\270\0\0\0\0\0\0\0\0\0\0\0\1\1\273"),
+        TEXT("\5\3\0\1\0\0\0\0\0\0"),
         TEXT("\4\1\1\273\300\0\2\1me\0"), TEXT("CONNECT a.test:443 HTTP/1.1\r\n"), TEXT("Host: a.test:443\r\n"),
         TEXT("Proxy-Authorization: Basic YWxpY2U6c2VjcmV0\r\n"), TEXT("\r\n"), TEXT("GET http://a.test/ HTTP/1.1\r\n"),
         TEXT("GET / HTTP/1.1\r\n"), TEXT("Content-Length: 5\r\n"), TEXT("Transfer-Encoding: chunked\r\n"),
         TEXT("\5\1\0\3\5_udp2\1\273"), TEXT("\5\1\0\1\177\0\0\1\4\70"), TEXT("CONNECT 127.0.0.1:1080 HTTP/1.0\r\n\r\n"),
+        TEXT("Connection: close\r\n"), TEXT("Upgrade: x\r\nConnection: upgrade\r\n"), TEXT("hello"),
+        TEXT("5\r\nhello\r\n0\r\n\r\n"), TEXT("Host: a.test\r\n\r\n"), TEXT("POST http://a.test/ HTTP/1.1\r\n"),
+        TEXT("\4\1\1\273\0\0\0\1me\0a.test\0"),
         TEXT("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"),
     };
     uint8_t which = next(w) % (sizeof texts / sizeof *texts);
@@ -400,7 +444,19 @@ static void answer(struct conn *c, uint8_t how) {
         rig_answer(c->o);
         c->far = c->o->far;
         c->o->far = NULL;
+        c->far_said = c->far_heard = 0;
+        c->far_finished = c->far_reset = false;
     }
+}
+
+static void answer_http(struct conn *c, uint8_t how) {
+    static const char *const texts[] = {
+        "HTTP/1.1 200 OK\r\n", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "\r\n", "hello", "5\r\nhello\r\n",
+        "0\r\n\r\n", "Connection: close\r\n", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.0 404 No\r\n",
+        "HTTP/1.1 101 Switch\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "HTTP/1.1 204 None\r\n",
+    };
+    const char *text = texts[how % (sizeof texts / sizeof *texts)];
+    stream_write(c->far, text, strlen(text));
 }
 
 static void far_acts(struct conn *c, unsigned act, uint8_t how) {
@@ -413,6 +469,8 @@ static void far_acts(struct conn *c, unsigned act, uint8_t how) {
     } else if (act == 2) {
         c->far_reset = !pipe_peer_freed(c->far); /* else all was over */
         stream_reset(c->far, ERR_TARGET_RESET);
+    } else if (c->state == C_OTHER && !c->far_finished && how < 240) {
+        answer_http(c, how);
     } else if (!c->far_finished && n) {
         for (size_t i = 0; i < n; i++) part[i] = pattern(c->far_said + i);
         long took = stream_write(c->far, part, n);
@@ -508,7 +566,7 @@ static void finish(struct world *w) {
         free(w->conns[i].said);
     }
     rig_settle(w->rig);
-    CHECK(w->rig->records == w->accepted);
+    CHECK(w->others ? w->rig->records >= w->accepted : w->rig->records == w->accepted);
     CHECK(rig_free(w->rig));
 }
 
