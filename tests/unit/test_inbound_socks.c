@@ -11,6 +11,8 @@
 #include "lib/inbound_talk.h"
 
 #define REFUSED4 "\0\133\0\0\0\0\0\0"
+#define GRANTED4 "\0\132\0\0\0\0\0\0"
+#define WRONG_USER4 "\0\135\0\0\0\0\0\0"
 #define X16 "xxxxxxxxxxxxxxxx"
 #define X64 X16 X16 X16 X16
 #define X255 X64 X64 X64 X16 X16 X16 "xxxxxxxxxxxxxxx"
@@ -271,18 +273,67 @@ static void a19_the_listener_itself(void **state) {
 
 /* --- SOCKS4 --- */
 
+static void with_socks4(const struct listen_user *u) {
+    talk_fresh(&(struct listen_config){.protocols = LISTEN_ALL, .users = u, .n_users = u ? 1 : 0});
+}
+
 static void a20_socks4_malformed(void **state) {
     static const struct scene bad[] = {
         SCENE("\4\1\1\273\300\0\2\1" X255 "x", REFUSED4, "protocol=socks4 reason=client-too-large"),
         SCENE("\4\1\1\273\0\0\0\1\0" X255 "x", REFUSED4, "protocol=socks4 reason=client-too-large"),
         SCENE("\4\1\1\273\0\0\0\1user\0\0", REFUSED4, "protocol=socks4 reason=client-protocol"),
         SCENE("\4\2\1\273\300\0\2\1user\0", REFUSED4, "protocol=socks4 reason=client-command"),
+        SCENE("\4\3\1\273\300\0\2\1\0", REFUSED4, "protocol=socks4 reason=client-command"),
+        SCENE("\4\0\1\273\0\0\0\1\0a.test\0", REFUSED4, "protocol=socks4 reason=client-command"),
     };
     (void)state;
     SCENES(bad);
+    with_socks4(NULL);
+    SCENES(bad);
 }
 
-static void socks4_is_not_served(void **state) {
+static void a20_socks4_destinations(void **state) {
+    static const struct scene bad[] = {
+        SCENE("\4\1\0\0\300\0\2\1\0", REFUSED4, "protocol=socks4 dest=- reason=client-destination"),
+        SCENE("\4\1\1\273\0\0\0\1\0_udp2\0", REFUSED4, "protocol=socks4 dest=- reason=client-destination"),
+        SCENE("\4\1\1\273\0\0\0\1\0a\r\nb\0", REFUSED4, "protocol=socks4 dest=- reason=client-destination"),
+        SCENE("\4\1\1\273\0\0\0\1\0" X64 ".test\0", REFUSED4, "protocol=socks4 dest=- reason=client-destination"),
+        SCENE("\4\1\4\70\177\0\0\1\0", REFUSED4, "protocol=socks4 dest=127.0.0.1:1080 reason=client-loop"),
+        SCENE("\4\1\4\70\0\0\0\1\0" "127.1\0", REFUSED4, "protocol=socks4 dest=127.0.0.1:1080 reason=client-loop"),
+    };
+    (void)state;
+    with_socks4(NULL);
+    SCENES(bad);
+}
+
+static void socks4_is_served(void **state) {
+#define SERVED4(request, payload, dest) \
+    {request payload, sizeof(request payload) - 1, sizeof(request) - 1, "", 0, GRANTED4, 8, dest}
+    static const struct served all[] = {
+        SERVED4("\4\1\1\273\300\0\2\1\0", "", "192.0.2.1:443"),
+        SERVED4("\4\1\1\273\300\0\2\1a user\r\n\0", "pay\0load", "192.0.2.1:443"), /* who he says he is does not matter */
+        SERVED4("\4\1\0\120\0\0\0\377\0A.Test.\0", "\4\1\1\273", "a.test:80"),
+        SERVED4("\4\1\0\120\0\0\0\0\0", "a.test\0", "0.0.0.0:80"), /* that is SOCKS4 without a name */
+    };
+    (void)state;
+    with_socks4(NULL);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) talk_served(&all[i]);
+    talk_recorded("protocol=socks4 by=target");
+}
+
+static void socks4_hears_of_failures(void **state) {
+    (void)state;
+    with_socks4(NULL);
+    struct talk t = talk_open();
+    SAY(&t, "\4\1\1\273\300\0\2\1\0");
+    talk_is_open(&t); /* nothing is said before the answer */
+    rig_refuse(rig_opened(rig, 0), ERR_TARGET_REFUSED, "");
+    HEARS(&t, REFUSED4);
+    talk_is_closed(&t);
+    talk_recorded("protocol=socks4 by=target reason=target-refused dest=192.0.2.1:443");
+}
+
+static void socks4_where_it_is_not_served(void **state) {
     static const struct scene any[] = {
         SCENE("\4\1\1\273\300\0\2\1\0", REFUSED4, "protocol=socks4 reason=client-command"),
         SCENE("\4\1\1\273\300\0\2\1user\0payload", REFUSED4, "protocol=socks4 reason=client-command"),
@@ -292,11 +343,16 @@ static void socks4_is_not_served(void **state) {
     SCENES(any);
 }
 
+/* With a user id in the place of a password nobody is served, not even by the right name. */
 static void a21_socks4_cannot_authenticate(void **state) {
-    static const struct scene any[] = {SCENE("\4\1\1\273\300\0\2\1alice\0", REFUSED4, "protocol=socks4"),
-                                       SCENE("\4\1\1\273\0\0\0\1alice\0a.test\0", REFUSED4, "protocol=socks4")};
+    static const struct scene any[] = {
+        SCENE("\4\1\1\273\300\0\2\1alice\0", WRONG_USER4, "protocol=socks4 reason=client-auth dest=-"),
+        SCENE("\4\1\1\273\300\0\2\1alice:secret\0", WRONG_USER4, "protocol=socks4 reason=client-auth"),
+        SCENE("\4\1\4\70\0\0\0\1alice\0localhost\0", WRONG_USER4, "protocol=socks4 reason=client-auth dest=-"),
+        SCENE("\4\2\1\273\300\0\2\1alice\0", WRONG_USER4, "protocol=socks4 reason=client-auth"),
+    };
     (void)state;
-    with_users();
+    with_socks4(users);
     SCENES(any);
 }
 
@@ -323,7 +379,10 @@ int main(void) {
         CASE(a18_port_zero),
         CASE(a19_the_listener_itself),
         CASE(a20_socks4_malformed),
-        CASE(socks4_is_not_served),
+        CASE(a20_socks4_destinations),
+        CASE(socks4_is_served),
+        CASE(socks4_hears_of_failures),
+        CASE(socks4_where_it_is_not_served),
         CASE(a21_socks4_cannot_authenticate),
     };
     return cmocka_run_group_tests_name("inbound_socks", tests, NULL, NULL);
