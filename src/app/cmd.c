@@ -15,6 +15,7 @@ const struct cmd cmd_table[] = {
     {"run", "", "listen and carry connections; what adit does without a command", cmd_run},
     {"check", "", "read the configuration, say what is wrong with it, and leave", cmd_check},
     {"print-config", "", "print every option in effect, and where it came from; secrets are masked", cmd_print_config},
+    {"probe", "[--json]", "try each address of the endpoint over each transport, and say how far it came", cmd_probe},
     {"status", "[--json]", "say how the running adit fares", cmd_status},
     {"reload", "", "have the running adit read its configuration again", cmd_order},
     {"drain", "", "have it take no more connections, and leave when the running ones have ended", cmd_order},

@@ -54,6 +54,7 @@ int cmd_load(const struct cmd_globals *g, struct conf **out);
 int cmd_load_why(const struct cmd_globals *g, struct conf **out, char *why, size_t cap);
 
 int cmd_run(struct cmd_globals *g, int argc, char **argv);
+int cmd_probe(struct cmd_globals *g, int argc, char **argv);
 int cmd_print_config(struct cmd_globals *g, int argc, char **argv);
 /* status: asks the running adit; order: reload, drain and stop, which answer with nothing but success. */
 int cmd_status(struct cmd_globals *g, int argc, char **argv);

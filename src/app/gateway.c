@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "app/ticket_file.h"
+#include "app/upstream.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "flow/flow.h"
@@ -19,10 +19,6 @@
 #include "net/unix_sock.h"
 #include "session/creds.h"
 #include "upstream/dialect.h"
-
-#ifndef PACKAGE_VERSION
-#define PACKAGE_VERSION "0"
-#endif
 
 /* More reloads than that while old flows live end the oldest ones' flows. */
 #define GATEWAY_DISMISSED 8
@@ -46,54 +42,6 @@ struct gateway {
 
 /* --- upstream --- */
 
-static int make_creds(const struct conf *conf, struct creds **out, char *why, size_t cap) {
-    const struct conf_endpoint *e = &conf->endpoint;
-    char text[CREDS_WHY_MAX];
-    unsigned line = 0, col = 0;
-    enum creds_fault fault;
-    static const char *const options[] = {[CREDS_FAULT_TRUST] = "certificate",
-                                          [CREDS_FAULT_CERTIFICATE] = "client_certificate"};
-    struct creds_pin pins[CONF_PINS_MAX];
-    for (size_t i = 0; i < e->pins.n; i++) {
-        pins[i].certificate = e->pins.v[i].certificate;
-        memcpy(pins[i].sha256, e->pins.v[i].sha256, sizeof pins[i].sha256);
-    }
-    struct creds_config c = {.hostname = e->hostname,
-                             .sni = e->custom_sni,
-                             .trust_pem = e->certificate,
-                             .certificate_pem = e->client_certificate,
-                             .key_pem = e->client_key,
-                             .fault = &fault,
-                             .skip_verification = e->skip_verification,
-                             .pins = pins,
-                             .n_pins = e->pins.n,
-                             .random_len = e->client_random.len};
-    memcpy(c.random_prefix, e->client_random.prefix, sizeof c.random_prefix);
-    memcpy(c.random_mask, e->client_random.mask, sizeof c.random_mask);
-    int r = creds_new(out, &c, text, sizeof text);
-    if (r == 0) return 0;
-    const char *option = r == ERR_CONFIG ? options[fault] : NULL;
-    char path[64];
-    snprintf(path, sizeof path, "endpoint.%s", option ? option : "");
-    if (option && conf_place(conf, path, &line, &col))
-        snprintf(why, cap, "%s:%u:%u: %s: %s", conf->name, line, col, option, text);
-    else
-        snprintf(why, cap, "%s: %s", conf->name, text);
-    return r;
-}
-
-/* "<platform> <app>", as endpoints of this protocol expect it. */
-static void default_user_agent(char *buf, size_t cap) {
-    struct utsname u;
-    if (uname(&u)) strcpy(u.sysname, "Linux");
-    snprintf(buf, cap, "%.32s adit/" PACKAGE_VERSION, u.sysname);
-}
-
-static enum transport_choice choice_of(enum conf_transport t) {
-    if (t == CONF_TRANSPORT_HTTP2) return TRANSPORT_ONLY_H2;
-    return t == CONF_TRANSPORT_HTTP3 ? TRANSPORT_ONLY_H3 : TRANSPORT_AUTO;
-}
-
 static void on_pool_changed(void *arg) {
     struct gateway *g = arg;
     if (g->changed) g->changed(g->changed_arg);
@@ -101,11 +49,10 @@ static void on_pool_changed(void *arg) {
 
 static int make_pool(struct gateway *g, struct pool **out, const struct conf *conf, struct creds *creds) {
     const struct conf_endpoint *e = &conf->endpoint;
-    char texts[CONF_ADDRESSES_MAX][DEST_TEXT_MAX], agent[64];
+    char texts[CONF_ADDRESSES_MAX][DEST_TEXT_MAX], agent[UPSTREAM_AGENT_MAX];
     const char *addresses[CONF_ADDRESSES_MAX];
     for (size_t i = 0; i < e->addresses.n; i++)
         addresses[i] = dest_format(&e->addresses.v[i], texts[i], sizeof texts[i]);
-    default_user_agent(agent, sizeof agent);
     char *basic = dialect_basic(e->username, e->password);
     if (!basic) return ERR_NO_MEMORY;
 
@@ -116,7 +63,7 @@ static int make_pool(struct gateway *g, struct pool **out, const struct conf *co
                             .n_addresses = e->addresses.n,
                             .dialect = &dialect_trusttunnel,
                             .context = {.authorization = basic,
-                                        .user_agent = (char *)(e->user_agent ? e->user_agent : agent),
+                                        .user_agent = (char *)upstream_agent(e, agent),
                                         .no_ipv6 = !e->has_ipv6},
                             .health_timeout = (uint32_t)e->health_timeout,
                             .connect_timeout = (uint32_t)e->connect_timeout,
@@ -127,15 +74,9 @@ static int make_pool(struct gateway *g, struct pool **out, const struct conf *co
                             .session_lifetime = e->session_lifetime,
                             .changed = on_pool_changed,
                             .arg = g};
-    session_config_init(&c.session);
-    c.session.creds = creds;
-    c.session.handshake_timeout = (uint32_t)e->handshake_timeout;
-    c.session.stream_window = (uint32_t)e->stream_window;
-    c.session.session_window = (uint32_t)e->session_window;
-    c.session.budget = e->buffer_budget;
-    c.session.allow_no_alpn = true;
+    upstream_session(e, creds, &c.session);
     policy_config_init(&c.policy);
-    c.policy.choice = choice_of(e->transport);
+    c.policy.choice = upstream_choice(e);
     c.policy.fallback_delay = (uint32_t)e->fallback_delay;
     c.policy.seed = (uint32_t)(loop_now(g->loop) ^ (uintptr_t)g >> 4);
     int r = pool_new(out, &c);
@@ -261,13 +202,13 @@ static int update_listener(struct gateway *g, struct listener *l, const struct c
 
 int gateway_check(struct conf *conf, char *why, size_t cap) {
     struct creds *creds;
-    int r = make_creds(conf, &creds, why, cap);
+    int r = upstream_creds(conf, &creds, why, cap);
     if (r == 0) creds_unref(creds);
     return r;
 }
 
 static int build(struct gateway *g, char *why, size_t cap) {
-    int r = make_creds(g->conf, &g->creds, why, cap);
+    int r = upstream_creds(g->conf, &g->creds, why, cap);
     if (r) return r;
     if (g->conf->endpoint.ticket_file) ticket_file_load(g->conf->endpoint.ticket_file, g->creds);
     snprintf(why, cap, "%s", err_text(ERR_NO_MEMORY));
@@ -437,7 +378,7 @@ int gateway_reload(struct gateway *g, struct conf *conf, char *why, size_t cap) 
     struct listener_plan plan = {0};
     struct pool *fresh = NULL, *old = g->pool;
     struct creds *creds;
-    int r = make_creds(conf, &creds, why, cap);
+    int r = upstream_creds(conf, &creds, why, cap);
     if (r) return r;
     bool upstream = conf_endpoint_diff(&g->conf->endpoint, &conf->endpoint) >= CONF_RELOAD_UPSTREAM;
     r = plan_listeners(g, conf, &plan, why, cap);

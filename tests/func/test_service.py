@@ -233,5 +233,40 @@ def the_journal_gets_priorities(t):
         check(re.match(r"<[3-7]>[a-z]+: ", line), line)
 
 
+@case(endpoints=(C,), transports=("auto", "http2", "http3"))
+def probe(t):
+    """Each address over each transport that is allowed; the exit status says whether one is in order."""
+    endpoint = t.endpoint()
+    path, _ = t.config(endpoint, addresses=[f"127.0.0.1:{endpoint.port}", f"127.0.0.1:{targets.refused_port(t)}",
+                                            "nothing.invalid:443"])
+    os.chmod(path, 0o600)
+    done = adit_command("probe", "-c", path)
+    check(done.returncode == 0 and done.stderr == "", done.stderr)
+    kinds = {"auto": ("h2", "h3"), "http2": ("h2",), "http3": ("h3",)}[t.transport]
+    lines = done.stdout.splitlines()
+    check(len(lines) == 1 + 3 * len(kinds), done.stdout)
+    for kind in kinds:
+        good = [line for line in lines if re.match(rf"127\.0\.0\.1:{endpoint.port} +{kind} +[0-9.]+ ms +{kind} +200 +ok$", line)]
+        bad = [line for line in lines if re.match(rf"127\.0\.0\.1:\d+ +{kind} +- .*refused", line)]
+        unknown = [line for line in lines if re.match(rf"- +{kind} .*nothing\.invalid:443: ", line)]
+        check(len(good) == len(bad) == len(unknown) == 1, done.stdout)
+    rows = json.loads(adit_command("probe", "--json", "-c", path).stdout)
+    check([r["ok"] for r in rows] == [True, False, False] * len(kinds), rows)
+    check(rows[0]["session"]["verified"] and rows[0]["session"]["tls"].startswith("TLS1.3"), rows[0])
+
+
+@case(endpoints=(C,), transports=("auto",))
+def a_probe_of_what_is_wrong(t):
+    endpoint = t.endpoint()
+    path, _ = t.config(endpoint, password="wrong")
+    done = adit_command("probe", "-c", path)
+    check(done.returncode == 1 and done.stdout.count("407") >= 2 and "credentials" in done.stdout, done.stdout, done.stderr)
+    path, _ = t.config(endpoint, hostname="other.test")
+    done = adit_command("probe", "-c", path)
+    check(done.returncode == 1 and done.stdout.count("name mismatch") == 2, done.stdout)
+    path, _ = t.config(endpoint, certificate="-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
+    check(adit_command("probe", "-c", path).returncode == 78, "certificate")
+
+
 if __name__ == "__main__":
     main()
