@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/source.h"
 #include "base/log.h"
 #include "base/suggest.h"
 
@@ -15,6 +16,8 @@ const struct cmd cmd_table[] = {
     {"run", "", "listen and carry connections; what adit does without a command", cmd_run},
     {"check", "", "read the configuration, say what is wrong with it, and leave", cmd_check},
     {"print-config", "", "print every option in effect, and where it came from; secrets are masked", cmd_print_config},
+    {"import", "LINK|FILE|-", "make a configuration of a link or of another client's file", cmd_import},
+    {"export", "[--link|--toml|--qr]", "print the configuration, secrets included, for another device", cmd_export},
     {"probe", "[--json]", "try each address of the endpoint over each transport, and say how far it came", cmd_probe},
     {"status", "[--json]", "say how the running adit fares", cmd_status},
     {"reload", "", "have the running adit read its configuration again", cmd_order},
@@ -38,6 +41,8 @@ void cmd_print_help(FILE *to) {
           "  -c, --config FILE      the configuration: adit's own, an endpoint's export, or the official\n"
           "                         client's file (default: $ADIT_CONFIG, ./adit.toml,\n"
           "                         ~/.config/adit/adit.toml, /etc/adit/adit.toml: the first there is)\n"
+          "      --link LINK|FILE|-     use a link (tt://...) instead; better from a file or standard input (-)\n"
+          "      --insecure         let that link turn off the verification of the certificate\n"
           "  -l, --log-level LEVEL  error, warn, info, debug or trace, whatever the file says\n"
           "      --options          list the options of the configuration file and leave\n"
           "  -h, --help             show this and leave\n"
@@ -141,16 +146,27 @@ int cmd_load_why(const struct cmd_globals *g, struct conf **out, char *why, size
     *out = NULL;
     snprintf(why, cap, "%s", err_text(ERR_NO_MEMORY));
     if (!report) return EXIT_RUNTIME;
-    int r = conf_load_file(path, out, report);
+    int r = g->link ? source_load(g->link, g->insecure, out, report) : conf_load_file(path, out, report);
     conf_report_print(report, stderr);
     if (r) first_error(report, why, cap);
     free(report);
-    if (r == ERR_IO && !g->config && access(path, F_OK) != 0)
+    if (r == ERR_IO && !g->config && !g->link && access(path, F_OK) != 0)
         fprintf(stderr, "adit: no configuration in $ADIT_CONFIG, ./adit.toml, ~/.config/adit/adit.toml or "
                         "/etc/adit/adit.toml; name one with -c\n");
     if (r) return r == ERR_NO_MEMORY ? EXIT_RUNTIME : EXIT_CONFIG;
     log_set_level(g->log_level >= 0 ? (enum log_level)g->log_level : (*out)->log_level);
     return EXIT_OK;
+}
+
+int cmd_load_source(const char *where, bool insecure, struct conf **out) {
+    struct conf_report *report = malloc(sizeof *report);
+    *out = NULL;
+    if (!report) return EXIT_RUNTIME;
+    int r = source_load(where, insecure, out, report);
+    if (r != ERR_NO_MEMORY) conf_report_print(report, stderr);
+    free(report);
+    if (r == ERR_NO_MEMORY) fprintf(stderr, "adit: %s\n", err_text(r));
+    return r == 0 ? EXIT_OK : r == ERR_NO_MEMORY ? EXIT_RUNTIME : EXIT_CONFIG;
 }
 
 int cmd_load(const struct cmd_globals *g, struct conf **out) {

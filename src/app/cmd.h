@@ -21,6 +21,8 @@ enum exit_code {
 struct cmd_globals {
     const char *config; /* -c; NULL: searched for */
     int log_level;      /* -l; -1: the configuration's */
+    const char *link;   /* --link: a link, a file or "-" instead of a configuration; NULL */
+    bool insecure;      /* --insecure: the link may turn off the verification */
 };
 
 struct cmd {
@@ -50,10 +52,14 @@ const char *cmd_config_path(const struct cmd_globals *g, char *buf, size_t cap);
 /* Loads the configuration (the one named, or the first of the search path), prints the report on stderr and sets the log's
  * level. 0 and *out to be unreferenced, or an exit code. */
 int cmd_load(const struct cmd_globals *g, struct conf **out);
-/* The same, with the first error in why. */
+/* The same from what source_load() takes. */
+int cmd_load_source(const char *where, bool insecure, struct conf **out);
+/* cmd_load() with the first error in why. */
 int cmd_load_why(const struct cmd_globals *g, struct conf **out, char *why, size_t cap);
 
 int cmd_run(struct cmd_globals *g, int argc, char **argv);
+int cmd_import(struct cmd_globals *g, int argc, char **argv);
+int cmd_export(struct cmd_globals *g, int argc, char **argv);
 int cmd_probe(struct cmd_globals *g, int argc, char **argv);
 int cmd_print_config(struct cmd_globals *g, int argc, char **argv);
 /* status: asks the running adit; order: reload, drain and stop, which answer with nothing but success. */

@@ -197,6 +197,8 @@ void conf_print_options(FILE *to);
  * value, with a comment that says where it came from (line and column, "default", or the end that it was derived from). What
  * came from a file of its own is marked by the place that named the file. */
 void conf_print(const struct conf *c, FILE *to);
+/* The same with its secrets, without what is at its default, and without comments: to be used as a configuration. */
+void conf_write(const struct conf *c, FILE *to);
 
 /* --- reloading --- */
 

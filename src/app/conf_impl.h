@@ -107,6 +107,11 @@ enum conf_outcome conf_listen_mode(struct conf_loader *l, const struct conf_opti
 enum conf_outcome conf_listen_ids(struct conf_loader *l, const struct conf_option *o, const struct toml_node *node,
                                   struct conf_ids *at);
 
+/* --- conf_print.c --- */
+
+/* Writes a text as a TOML basic string; returns the number of bytes. */
+int conf_put_text(FILE *to, const char *p);
+
 /* --- conf_parse.c --- */
 
 /* Fills the snapshot from the tree. */

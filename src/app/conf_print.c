@@ -7,10 +7,16 @@
 #define MASK "********"
 #define COLUMN 44 /* of the comments */
 
+struct printer {
+    FILE *to;
+    bool secrets; /* are written, not masked */
+    bool set_only; /* defaults are left out, and so are the comments */
+};
+
 /* --- values --- */
 
 /* A TOML basic string. Returns its length. */
-static int put_text(FILE *to, const char *p) {
+int conf_put_text(FILE *to, const char *p) {
     int n = 2;
     fputc('"', to);
     for (; *p; p++) {
@@ -44,12 +50,25 @@ static int put_addresses(FILE *to, const struct conf_addresses *a) {
     return n + fprintf(to, "]");
 }
 
-static int put_users(FILE *to, const struct conf_users *u) {
+static int put_secret(const struct printer *p, const char *text) {
+    return p->secrets ? conf_put_text(p->to, text) : fprintf(p->to, "\"" MASK "\"");
+}
+
+/* Lines stay lines, in a multi-line string: certificates have no backslashes and no quotes. */
+static int put_pem(const struct printer *p, const char *text) {
+    if (!p->set_only || strpbrk(text, "\\\"")) return conf_put_text(p->to, text);
+    return fprintf(p->to, "\"\"\"\n%s%s\"\"\"", text, *text && text[strlen(text) - 1] == '\n' ? "" : "\n");
+}
+
+static int put_users(const struct printer *p, const struct conf_users *u) {
+    FILE *to = p->to;
     int n = fprintf(to, "[");
     for (size_t i = 0; i < u->n; i++) {
         n += fprintf(to, "%s{username = ", i ? ", " : "");
-        n += put_text(to, u->v[i].username);
-        n += fprintf(to, ", password = \"" MASK "\"}");
+        n += conf_put_text(to, u->v[i].username);
+        n += fprintf(to, ", password = ");
+        n += put_secret(p, u->v[i].password);
+        n += fprintf(to, "}");
     }
     return n + fprintf(to, "]");
 }
@@ -121,7 +140,8 @@ static bool is_set(const struct conf_option *o, const void *at) {
 }
 
 /* Returns the number of bytes. */
-static int put_value(FILE *to, const struct conf_option *o, const void *at) {
+static int put_value(const struct printer *p, const struct conf_option *o, const void *at) {
+    FILE *to = p->to;
     char text[CONF_VALUE_TEXT], where[CONF_ADDRESS_TEXT_MAX];
     size_t n;
     switch (o->type) {
@@ -136,13 +156,14 @@ static int put_value(FILE *to, const struct conf_option *o, const void *at) {
         return fprintf(to, "\"%.*s\"", (int)n, word);
     }
     case CONF_WORDS: return put_words(to, o->words, *(const unsigned *)at);
-    case CONF_LISTEN: return put_text(to, conf_address_format(at, where, sizeof where));
+    case CONF_LISTEN: return conf_put_text(to, conf_address_format(at, where, sizeof where));
     case CONF_ADDRESSES: return put_addresses(to, at);
-    case CONF_USERS: return put_users(to, at);
+    case CONF_USERS: return put_users(p, at);
     case CONF_PINS: return put_pins(to, at);
     case CONF_RANDOM: return put_random(to, at);
-    case CONF_SECRET:
-    case CONF_KEY: return fprintf(to, "\"" MASK "\"");
+    case CONF_SECRET: return put_secret(p, *(const char *const *)at);
+    case CONF_KEY: return p->secrets ? put_pem(p, *(const char *const *)at) : put_secret(p, "");
+    case CONF_PEM: return put_pem(p, *(const char *const *)at);
     case CONF_MODE: return fprintf(to, "\"%04o\"", *(const unsigned *)at);
     case CONF_UIDS:
     case CONF_GIDS: return put_ids(to, at);
@@ -151,44 +172,55 @@ static int put_value(FILE *to, const struct conf_option *o, const void *at) {
     case CONF_ANY: return 0; /* not kept */
     case CONF_STRING:
     case CONF_HOST:
-    case CONF_PEM:
     case CONF_PATH: break;
     }
-    return put_text(to, *(const char *const *)at);
+    return conf_put_text(to, *(const char *const *)at);
 }
 
 /* --- options --- */
 
-static void print_option(const struct conf *c, FILE *to, const struct conf_option *o, const char *listener,
-                         const void *base) {
+static void print_option(const struct conf *c, const struct printer *p, const struct conf_option *o,
+                         const char *listener, const void *base) {
+    FILE *to = p->to;
     char path[128];
     unsigned line, col;
     const void *at = (const char *)base + o->offset;
     conf_option_path(o, listener, path, sizeof path);
     bool placed = conf_place(c, path, &line, &col);
-    if (!is_set(o, at)) return;
+    if (!is_set(o, at) || (p->set_only && !placed)) return;
     if (o->type == CONF_MODE && !conf_address_is_unix(&((const struct conf_listener *)base)->address)) return;
     int n = fprintf(to, "%s = ", o->key);
-    n += put_value(to, o, at);
+    n += put_value(p, o, at);
+    if (p->set_only) {
+        fputc('\n', to);
+        return;
+    }
     fprintf(to, "%*s", n < COLUMN ? COLUMN - n : 1, "");
     if (placed && line) fprintf(to, "# line %u, column %u\n", line, col);
     else fprintf(to, "# %s\n", placed || !o->preset ? "credential of the service manager" : "default");
 }
 
-static void print_scope(const struct conf *c, FILE *to, enum conf_scope scope, const char *listener, const void *base) {
+static void print_scope(const struct conf *c, const struct printer *p, enum conf_scope scope, const char *listener,
+                        const void *base) {
     const struct conf_option *o;
     for (size_t i = 0; (o = conf_option_at(i)); i++)
         if (o->scope == scope && !o->alias_of && !o->file_of && o->offset != CONF_NOWHERE)
-            print_option(c, to, o, listener, base);
+            print_option(c, p, o, listener, base);
+}
+
+static void print(const struct conf *c, const struct printer *p) {
+    print_scope(c, p, CONF_SCOPE_ROOT, NULL, c);
+    fprintf(p->to, "\n[endpoint]\n");
+    print_scope(c, p, CONF_SCOPE_ENDPOINT, NULL, &c->endpoint);
+    for (size_t i = 0; i < c->n_listeners; i++) {
+        fprintf(p->to, "\n[listener.%s]\n", c->listeners[i].name);
+        print_scope(c, p, CONF_SCOPE_LISTENER, c->listeners[i].name, &c->listeners[i]);
+    }
 }
 
 void conf_print(const struct conf *c, FILE *to) {
     fprintf(to, "# %s\n", c->name);
-    print_scope(c, to, CONF_SCOPE_ROOT, NULL, c);
-    fprintf(to, "\n[endpoint]\n");
-    print_scope(c, to, CONF_SCOPE_ENDPOINT, NULL, &c->endpoint);
-    for (size_t i = 0; i < c->n_listeners; i++) {
-        fprintf(to, "\n[listener.%s]\n", c->listeners[i].name);
-        print_scope(c, to, CONF_SCOPE_LISTENER, c->listeners[i].name, &c->listeners[i]);
-    }
+    print(c, &(struct printer){to, false, false});
 }
+
+void conf_write(const struct conf *c, FILE *to) { print(c, &(struct printer){to, true, true}); }
