@@ -61,17 +61,25 @@ static int knock(const struct addr *at) {
     return r == EAGAIN || r == EPROTOTYPE ? 0 : r; /* a full queue, another kind of socket: in use */
 }
 
-/* Removes what is in the way if nobody can miss it. 0 when the way is free, or an errno. */
-static int clear_away(const struct addr *at) {
-    struct unix_sock there;
+/* What is in the way: ECONNREFUSED if it is a socket of ours at which nobody seems to listen, with *there; 0 if there is
+ * nothing; else why it must stay. */
+static int in_the_way(const struct addr *at, struct unix_sock *there) {
     struct stat st;
-    char quoted[ADDR_TEXT_MAX + 16];
     if (lstat(path_of(at), &st) < 0) return errno == ENOENT ? 0 : errno;
     if (!S_ISSOCK(st.st_mode)) return ENOTSOCK;
     if (st.st_uid != geteuid()) return EEXIST;
-    there = (struct unix_sock){.at = *at, .dev = st.st_dev, .ino = st.st_ino};
+    *there = (struct unix_sock){.at = *at, .dev = st.st_dev, .ino = st.st_ino};
     int r = knock(at);
-    if (r != ECONNREFUSED) return r ? r : EADDRINUSE;
+    return r ? r : EADDRINUSE;
+}
+
+/* Removes what is in the way if nobody can miss it; the directory is locked. 0 when the way is free, or an errno. */
+static int clear_away(const struct addr *at) {
+    struct unix_sock there;
+    char quoted[ADDR_TEXT_MAX + 16];
+    poll(NULL, 0, LOCK_STEP); /* one that was bound a moment ago listens by now */
+    int r = in_the_way(at, &there);
+    if (r != ECONNREFUSED) return r;
     log_info("listen", "replacing a socket that nothing answers at path=%s",
              log_quote_str(path_of(at), quoted, sizeof quoted));
     unix_sock_remove(&there);
@@ -87,13 +95,8 @@ static int bind_once(int fd, const struct addr *at, unsigned mode) {
     return r;
 }
 
-static int bind_and_listen(int fd, const struct addr *at, unsigned mode, int backlog, struct unix_sock *made) {
-    int r = bind_once(fd, at, mode);
-    if (r == EADDRINUSE) {
-        r = clear_away(at);
-        if (r == 0) r = bind_once(fd, at, mode);
-    }
-    if (r == 0) r = identify(made, at);
+static int listen_at(int fd, const struct addr *at, int backlog, struct unix_sock *made) {
+    int r = identify(made, at);
     if (r) return r;
     if (listen(fd, backlog) == 0) return 0;
     r = errno;
@@ -101,14 +104,30 @@ static int bind_and_listen(int fd, const struct addr *at, unsigned mode, int bac
     return r;
 }
 
-int unix_sock_listen(const struct addr *at, unsigned mode, int backlog, struct unix_sock *made, int *fd) {
+/* Over what an earlier program left there. One at a time: what another one has just bound looks like a left-over. */
+static int replace(int fd, const struct addr *at, unsigned mode, int backlog, struct unix_sock *made) {
     bool busy;
     int lock = lock_directory(path_of(at), &busy);
     if (busy) return EBUSY;
-    *fd = new_socket();
-    int r = *fd < 0 ? errno : bind_and_listen(*fd, at, mode, backlog, made);
-    if (r && *fd >= 0) close(*fd);
+    int r = clear_away(at);
+    if (r == 0) r = bind_once(fd, at, mode);
+    if (r == 0) r = listen_at(fd, at, backlog, made);
     if (lock >= 0) close(lock);
+    return r;
+}
+
+int unix_sock_listen(const struct addr *at, unsigned mode, int backlog, struct unix_sock *made, int *fd) {
+    struct unix_sock there;
+    *fd = new_socket();
+    if (*fd < 0) return errno;
+    int r = bind_once(*fd, at, mode);
+    if (r == 0) {
+        r = listen_at(*fd, at, backlog, made);
+    } else if (r == EADDRINUSE) {
+        r = in_the_way(at, &there);
+        if (r == 0 || r == ECONNREFUSED) r = replace(*fd, at, mode, backlog, made);
+    }
+    if (r) close(*fd);
     return r;
 }
 

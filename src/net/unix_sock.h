@@ -2,7 +2,7 @@
  *
  * The file has its mode from the first moment on. What is in the way is removed only if it is certainly a left-over of this
  * user: a socket that he owns and at which nobody listens; files, links, and sockets of others stay as they are. Two
- * programs that do this in one directory do not get into each other's way (flock(2) on the directory). Source: unix(7).
+ * programs that replace such a left-over do not get into each other's way (flock(2) on the directory). Source: unix(7).
  */
 #ifndef ADIT_NET_UNIX_SOCK_H
 #define ADIT_NET_UNIX_SOCK_H
@@ -21,7 +21,7 @@ struct unix_sock {
 };
 
 /* Makes the socket, non-blocking and close-on-exec, and listens. mode: who may connect, the permission bits of the file.
- * Waits for another program that is at it, 200 ms at most. 0 with *made and *fd; else an errno, for unix_sock_text(). */
+ * Waits only to replace a left-over: for another program that is at it, 200 ms at most. 0 with *made and *fd; else an errno, for unix_sock_text(). */
 int unix_sock_listen(const struct addr *at, unsigned mode, int backlog, struct unix_sock *made, int *fd);
 /* Removes the file if it still is the one that was made: to be called before its descriptor is closed. */
 void unix_sock_remove(const struct unix_sock *made);

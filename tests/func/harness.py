@@ -413,7 +413,7 @@ class Test:
             "upstream_protocol": self.transport or "auto",
         }
         table.update(options)
-        text = toml_table("", dict({"log_level": "debug"}, **(root or {})))
+        text = toml_table("", dict({"log_level": "debug", "control": "none"}, **(root or {})))
         text += toml_table("endpoint", table)
         text += toml_table("listener.mixed", dict({"address": f"127.0.0.1:{port}"}, **(listener or {})))
         path = self.path(f"adit-{self.count()}.toml")
