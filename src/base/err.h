@@ -38,6 +38,8 @@ enum err_class {
     X(ERR_TARGET_DENIED, -25, TARGET, "target-denied", "the destination is not allowed by the upstream")      \
     X(ERR_TARGET_RESET, -26, TARGET, "target-reset", "the destination reset the connection")                  \
     X(ERR_TARGET_PROTOCOL, -27, TARGET, "target-protocol", "the destination broke its protocol")              \
+    X(ERR_TARGET_CLOSED, -28, TARGET, "target-closed", "the destination closed before its answer was complete") \
+    X(ERR_TARGET_TOO_LARGE, -29, TARGET, "target-too-large", "the header of the destination's answer is too large") \
     X(ERR_UPSTREAM_AUTH, -40, UPSTREAM, "upstream-auth", "the upstream rejected the credentials")             \
     X(ERR_UPSTREAM_CERTIFICATE, -41, UPSTREAM, "upstream-certificate", "the upstream's certificate was refused") \
     X(ERR_UPSTREAM_TLS, -42, UPSTREAM, "upstream-tls", "the TLS handshake with the upstream failed")          \

@@ -31,7 +31,7 @@ static bool is_alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <
 
 static bool is_one_of(char c, const char *set) { return c != 0 && strchr(set, c) != NULL; }
 
-static bool is_token(char c) { return is_alpha(c) || is_digit(c) || is_one_of(c, "!#$%&'*+-.^_`|~"); }
+bool http1_is_token(char c) { return is_alpha(c) || is_digit(c) || is_one_of(c, "!#$%&'*+-.^_`|~"); }
 
 /* No '#': a fragment is never sent, and what it would mean to the next parser is anyone's guess. */
 static bool is_target(char c) { return c > ' ' && c < 0x7f && c != '#'; }
@@ -41,7 +41,7 @@ static bool is_scheme(char c) { return is_alpha(c) || is_digit(c) || is_one_of(c
 static bool is_host(char c) { return is_alpha(c) || is_digit(c) || is_one_of(c, "-._~%!$&'()*+,;=:[]"); }
 
 /* CR and LF are for the line ends to judge; HTAB is white space. */
-static bool is_control(char c) {
+bool http1_is_control(char c) {
     uint8_t u = (uint8_t)c;
     return (u < ' ' || u == 0x7f) && u != '\t' && u != '\r' && u != '\n';
 }
@@ -61,7 +61,7 @@ static struct http1_span trim(struct http1_span s) {
     return s;
 }
 
-bool http1_may_begin(uint8_t first) { return first == '\r' || is_token((char)first); }
+bool http1_may_begin(uint8_t first) { return first == '\r' || http1_is_token((char)first); }
 
 /* --- the request line --- */
 
@@ -83,7 +83,7 @@ enum http1_fault http1_split_version(unsigned *minor, const char *p, size_t n) {
 
 /* method SP target SP version, without the line end. */
 static enum http1_fault split_request_line(struct request_line *l, const char *p, size_t n) {
-    size_t method = span_of(is_token, p, n, 0);
+    size_t method = span_of(http1_is_token, p, n, 0);
     if (method == 0 || (method < n && p[method] != ' ')) return HTTP1_FAULT_METHOD;
     if (method == n) return HTTP1_FAULT_REQUEST_LINE;
 
@@ -106,15 +106,12 @@ static enum http1_fault scan_line(struct http1_scan *s, const char *p, size_t en
     const char *line = p + s->line;
     size_t n = end - s->line;
     struct request_line ignored;
-    int status;
 
     if (n == 0) {
         *done = s->lines > 0;
-        return s->lines == 0 && s->line > 0 ? HTTP1_FAULT_EMPTY_LINE : HTTP1_FAULT_NONE;
+        return s->lines == 0 && (s->line > 0 || s->response) ? HTTP1_FAULT_EMPTY_LINE : HTTP1_FAULT_NONE;
     }
-    if (s->lines++ == 0)
-        return s->response ? http1_split_status_line(&ignored.minor, &status, line, n)
-                           : split_request_line(&ignored, line, n);
+    if (s->lines++ == 0) return s->response ? http1_check_status_line(line, n) : split_request_line(&ignored, line, n);
     if (s->lines - 1 > HTTP1_FIELDS_MAX) return HTTP1_FAULT_FIELD_COUNT;
     return is_blank(line[0]) ? HTTP1_FAULT_FOLD : HTTP1_FAULT_NONE;
 }
@@ -124,7 +121,7 @@ static enum http1_fault scan_byte(struct http1_scan *s, const char *p, bool *don
     size_t at = s->at;
     bool after_cr = at > s->line && p[at - 1] == '\r';
 
-    if (is_control(p[at])) return HTTP1_FAULT_CONTROL;
+    if (http1_is_control(p[at])) return HTTP1_FAULT_CONTROL;
     if (after_cr != (p[at] == '\n')) return HTTP1_FAULT_LINE_END;
     if (p[at] == '\n') {
         enum http1_fault fault = scan_line(s, p, at - 1, done);
@@ -156,18 +153,13 @@ bool http1_method_is(const struct http1_request *r, const char *method) {
     return r->method.n == strlen(method) && memcmp(r->method.p, method, r->method.n) == 0;
 }
 
-const struct http1_field *http1_find(const struct http1_field *fields, unsigned count, const char *name,
-                                     const struct http1_field *after) {
-    const struct http1_field *end = fields + count;
+const struct http1_field *http1_field(const struct http1_fields *fields, const char *name,
+                                      const struct http1_field *after) {
+    const struct http1_field *end = fields->v + fields->count;
 
-    for (const struct http1_field *f = after ? after + 1 : fields; f < end; f++)
+    for (const struct http1_field *f = after ? after + 1 : fields->v; f < end; f++)
         if (http1_span_is(f->name, name)) return f;
     return NULL;
-}
-
-const struct http1_field *http1_field(const struct http1_request *r, const char *name,
-                                      const struct http1_field *after) {
-    return http1_find(r->fields, r->field_count, name, after);
 }
 
 /* Cuts the first element off a comma-separated list. */
@@ -187,16 +179,12 @@ bool http1_list_has(struct http1_span value, const char *token) {
     return false;
 }
 
-bool http1_option(const struct http1_field *fields, unsigned count, const char *option) {
+bool http1_connection_has(const struct http1_fields *fields, const char *option) {
     const struct http1_field *f = NULL;
 
-    while ((f = http1_find(fields, count, "connection", f)))
+    while ((f = http1_field(fields, "connection", f)))
         if (http1_list_has(f->value, option)) return true;
     return false;
-}
-
-bool http1_connection_has(const struct http1_request *r, const char *option) {
-    return http1_option(r->fields, r->field_count, option);
 }
 
 bool http1_length(struct http1_span value, uint64_t *length) {
@@ -215,7 +203,7 @@ bool http1_length(struct http1_span value, uint64_t *length) {
 
 /* name ":" OWS value OWS, without the line end (RFC 9112 section 5). */
 static enum http1_fault split_field(struct http1_field *f, const char *p, size_t n) {
-    size_t name = span_of(is_token, p, n, 0);
+    size_t name = span_of(http1_is_token, p, n, 0);
     if (name == 0 || name == n || p[name] != ':') return HTTP1_FAULT_FIELD_NAME;
     f->name = (struct http1_span){p, name};
     f->value = trim((struct http1_span){p + name + 1, n - name - 1});
@@ -265,20 +253,20 @@ static enum http1_fault classify_target(struct http1_request *r) {
 
 /* RFC 9112 section 3.2. */
 static enum http1_fault check_host(struct http1_request *r) {
-    r->host = http1_field(r, "host", NULL);
+    r->host = http1_field(&r->fields, "host", NULL);
     if (!r->host) return r->minor == 0 || r->form == HTTP1_AUTHORITY ? HTTP1_FAULT_NONE : HTTP1_FAULT_HOST;
-    if (http1_field(r, "host", r->host)) return HTTP1_FAULT_HOST;
+    if (http1_field(&r->fields, "host", r->host)) return HTTP1_FAULT_HOST;
     const struct http1_span v = r->host->value;
     return span_of(is_host, v.p, v.n, 0) == v.n ? HTTP1_FAULT_NONE : HTTP1_FAULT_HOST;
 }
 
 /* Whether the transfer codings are a lone "chunked" (RFC 9112 sections 6.1 and 6.3). */
-static enum http1_fault check_coding(const struct http1_field *fields, unsigned n) {
+static enum http1_fault check_coding(const struct http1_fields *fields) {
     const struct http1_field *f = NULL;
     struct http1_span list, last = {"", 0};
     unsigned count = 0;
 
-    while ((f = http1_find(fields, n, "transfer-encoding", f))) {
+    while ((f = http1_field(fields, "transfer-encoding", f))) {
         list = f->value;
         do {
             last = next_element(&list);
@@ -290,56 +278,61 @@ static enum http1_fault check_coding(const struct http1_field *fields, unsigned 
     return count == 1 ? HTTP1_FAULT_NONE : HTTP1_FAULT_CODING_UNKNOWN;
 }
 
-enum http1_fault http1_find_framing(const struct http1_field *fields, unsigned n, unsigned minor,
-                                    enum http1_framing *framing, uint64_t *length) {
+enum http1_fault http1_check_framing(enum http1_framing *framing, uint64_t *content_length,
+                                     const struct http1_fields *fields, unsigned minor) {
     const struct http1_field *f = NULL;
-    uint64_t v;
+    uint64_t length;
 
     *framing = HTTP1_NO_BODY;
-    *length = 0;
-    while ((f = http1_find(fields, n, "content-length", f))) {
-        if (!http1_length(f->value, &v)) return HTTP1_FAULT_LENGTH;
-        if (*framing == HTTP1_LENGTH && v != *length) return HTTP1_FAULT_LENGTH;
+    *content_length = 0;
+    while ((f = http1_field(fields, "content-length", f))) {
+        if (!http1_length(f->value, &length)) return HTTP1_FAULT_LENGTH;
+        if (*framing == HTTP1_LENGTH && length != *content_length) return HTTP1_FAULT_LENGTH;
         *framing = HTTP1_LENGTH;
-        *length = v;
+        *content_length = length;
     }
-    if (!http1_find(fields, n, "transfer-encoding", NULL)) return HTTP1_FAULT_NONE;
+    if (!http1_field(fields, "transfer-encoding", NULL)) return HTTP1_FAULT_NONE;
     if (*framing == HTTP1_LENGTH || minor == 0) return HTTP1_FAULT_FRAMING;
     *framing = HTTP1_CHUNKED;
-    return check_coding(fields, n);
+    return check_coding(fields);
 }
 
-enum http1_fault http1_split_fields(struct http1_field *fields, unsigned *count, const char *p, size_t at, size_t n) {
-    *count = 0;
+/* The lines of a head that http1_head_end() has judged: each ends in CR LF, the last is empty, none holds a control
+ * character, and there are no more fields than fit. */
+static size_t line_end(const char *p, size_t n, size_t at) {
+    return (size_t)((const char *)memchr(p + at, '\r', n - at) - p);
+}
+
+enum http1_fault http1_split_fields(struct http1_fields *fields, const char *p, size_t n, size_t at) {
+    fields->count = 0;
     for (size_t end; at + 2 < n; at = end + 2) {
-        end = (size_t)((const char *)memchr(p + at, '\r', n - at) - p);
-        enum http1_fault fault = split_field(&fields[*count], p + at, end - at);
+        end = line_end(p, n, at);
+        enum http1_fault fault = split_field(&fields->v[fields->count], p + at, end - at);
         if (fault != HTTP1_FAULT_NONE) return fault;
-        ++*count;
+        fields->count++;
     }
     return HTTP1_FAULT_NONE;
 }
 
-/* Splits the lines of a head that http1_head_end() has judged: each ends in CR LF, the last is empty, none holds a
- * control character, and there are no more fields than fit. */
 static enum http1_fault split_head(struct http1_request *r, const char *p, size_t n) {
     struct request_line line;
     enum http1_fault fault;
     size_t at = p[0] == '\r' ? 2 : 0;
-    size_t end = (size_t)((const char *)memchr(p + at, '\r', n - at) - p);
+    size_t end = line_end(p, n, at);
 
     fault = split_request_line(&line, p + at, end - at);
     if (fault != HTTP1_FAULT_NONE) return fault;
     r->method = line.method;
     r->target = line.target;
     r->minor = line.minor;
-    return http1_split_fields(r->fields, &r->field_count, p, end + 2, n);
+    return http1_split_fields(&r->fields, p, n, end + 2);
 }
 
 int http1_parse(struct http1_request *r, const void *p, size_t n) {
     struct http1_scan s = {0};
 
-    r->field_count = 0;
+    r->fields.count = 0;
+    r->head_len = n;
     r->fault = HTTP1_FAULT_REQUEST_LINE;
     int end = http1_head_end(&s, p, n);
     if (end < 0) r->fault = s.fault;
@@ -348,8 +341,7 @@ int http1_parse(struct http1_request *r, const void *p, size_t n) {
     r->fault = split_head(r, p, n);
     if (r->fault == HTTP1_FAULT_NONE) r->fault = classify_target(r);
     if (r->fault == HTTP1_FAULT_NONE) r->fault = check_host(r);
-    if (r->fault == HTTP1_FAULT_NONE)
-        r->fault = http1_find_framing(r->fields, r->field_count, r->minor, &r->framing, &r->content_length);
+    if (r->fault == HTTP1_FAULT_NONE) r->fault = http1_check_framing(&r->framing, &r->content_length, &r->fields, r->minor);
     return http1_fault_err(r->fault);
 }
 
@@ -420,7 +412,7 @@ void http1_put_origin_target(struct writer *w, const struct http1_request *r) {
 
 /* "Basic" 1*SP base64, as RFC 7235 section 2.1 frames it. */
 static int decode_basic(struct http1_span v, uint8_t *buf, size_t cap, struct http1_basic *c) {
-    struct http1_span scheme = {v.p, span_of(is_token, v.p, v.n, 0)};
+    struct http1_span scheme = {v.p, span_of(http1_is_token, v.p, v.n, 0)};
     size_t len;
 
     if (!http1_span_is(scheme, "basic") || scheme.n == v.n || v.p[scheme.n] != ' ') return ERR_CLIENT_AUTH;
@@ -438,10 +430,10 @@ static int decode_basic(struct http1_span v, uint8_t *buf, size_t cap, struct ht
 }
 
 int http1_basic(const struct http1_request *r, uint8_t *buf, size_t cap, struct http1_basic *c) {
-    const struct http1_field *f = http1_field(r, "proxy-authorization", NULL);
+    const struct http1_field *f = http1_field(&r->fields, "proxy-authorization", NULL);
 
     if (!f) return 0;
-    if (http1_field(r, "proxy-authorization", f)) return ERR_CLIENT_PROTOCOL;
+    if (http1_field(&r->fields, "proxy-authorization", f)) return ERR_CLIENT_PROTOCOL;
     int got = decode_basic(f->value, buf, cap, c);
     if (got < 0) secret_wipe(buf, cap);
     return got;

@@ -1,10 +1,11 @@
-/* http1.h - the head of an HTTP/1.x request as a proxy reads it (RFC 9110, RFC 9112, RFC 7617), strictly.
+/* http1.h - the head of an HTTP/1.x message as a proxy reads it (RFC 9110, RFC 9112, RFC 7617), strictly.
  *
  * First http1_head_end() finds where the head ends, looking at each byte once however they arrive; then
  * http1_parse() takes it apart into spans of the caller's bytes; then http1_dest() says where it wants to go. What
  * another parser could read differently is refused, not repaired: bare CR or LF, NUL, folded lines, white space
  * before a colon, two lengths. Pure functions: no I/O, no clock, no allocation; which requests are served, and for
- * whom, is the caller's business. The answers to refused requests are in http1_error.h.
+ * whom, is the caller's business. The answers to refused requests are in http1_error.h, the heads of responses in
+ * http1_response.h, bodies in http1_body.h, and what a proxy makes of a head that it passes on in http1_forward.h.
  *
  * Errors    0 (or what the function says), or a negative enum err. Beside it a `fault` tells more precisely what
  *           was wrong, with the status that RFC 9110 or 9112 asks for and a text for people that quotes nothing.
@@ -30,15 +31,14 @@
 /* X(symbol, err, status, text) */
 #define HTTP1_FAULT_TABLE(X)                                                                                  \
     X(NONE, ERR_OK, 200, "no fault")                                                                          \
-    X(LINE_LENGTH, ERR_CLIENT_TOO_LARGE, 414, "the request line is too long")                                 \
+    X(LINE_LENGTH, ERR_CLIENT_TOO_LARGE, 414, "the first line is too long")                                   \
     X(HEAD_LENGTH, ERR_CLIENT_TOO_LARGE, 431, "the header is too long")                                       \
     X(FIELD_COUNT, ERR_CLIENT_TOO_LARGE, 431, "there are too many header fields")                             \
     X(LINE_END, ERR_CLIENT_PROTOCOL, 400, "a carriage return or a line feed stands alone")                    \
     X(CONTROL, ERR_CLIENT_PROTOCOL, 400, "a control character in the header")                                 \
-    X(EMPTY_LINE, ERR_CLIENT_PROTOCOL, 400, "empty lines where the request should begin")                     \
+    X(EMPTY_LINE, ERR_CLIENT_PROTOCOL, 400, "empty lines where the message should begin")                     \
     X(METHOD, ERR_CLIENT_PROTOCOL, 400, "the method is malformed")                                            \
     X(REQUEST_LINE, ERR_CLIENT_PROTOCOL, 400, "the request line is malformed")                                \
-    X(STATUS_LINE, ERR_CLIENT_PROTOCOL, 502, "the status line is malformed")                                  \
     X(VERSION, ERR_CLIENT_PROTOCOL, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here")                        \
     X(TARGET, ERR_CLIENT_PROTOCOL, 400, "the request target is malformed")                                    \
     X(SCHEME, ERR_CLIENT_DESTINATION, 400, "only http:// targets can be requested; use CONNECT for others")   \
@@ -49,6 +49,11 @@
     X(CODING, ERR_CLIENT_PROTOCOL, 400, "the last transfer coding is not chunked")                            \
     X(CODING_UNKNOWN, ERR_CLIENT_PROTOCOL, 501, "a transfer coding other than chunked")                       \
     X(FRAMING, ERR_CLIENT_PROTOCOL, 400, "a Transfer-Encoding field with Content-Length or in HTTP/1.0")      \
+    X(STATUS_LINE, ERR_CLIENT_PROTOCOL, 400, "the status line is malformed")                                  \
+    X(CHUNK, ERR_CLIENT_PROTOCOL, 400, "a chunk of the body is malformed")                                    \
+    X(TRAILER, ERR_CLIENT_PROTOCOL, 400, "a trailer field is malformed")                                      \
+    X(TRAILER_LENGTH, ERR_CLIENT_TOO_LARGE, 431, "the trailer is too long")                                   \
+    X(INCOMPLETE, ERR_CLIENT_GONE, 400, "the message ends too early")                                         \
     X(NO_DESTINATION, ERR_CLIENT_DESTINATION, 400, "this is a proxy, and the request names no destination")   \
     X(USERINFO, ERR_CLIENT_DESTINATION, 400, "the destination contains user information")                     \
     X(PORT, ERR_CLIENT_DESTINATION, 400, "the destination's port is missing or not within 1 to 65535")        \
@@ -73,23 +78,25 @@ const char *http1_fault_text(enum http1_fault fault);
  * port that serves several protocols tells HTTP from SOCKS and TLS by it. */
 bool http1_may_begin(uint8_t first);
 
-/* How far the search has come. All zeros at the start of each request; the fields are private but for the last two. */
+/* How far the search has come. All zeros at the start of each message, but for `response`; the other fields are private,
+ * `fault` excepted. */
 struct http1_scan {
+    bool response;          /* what is searched is a response's head (http1_response.h) */
     size_t at;              /* bytes already seen */
     size_t line;            /* where the current line begins */
     unsigned lines;         /* complete lines before it: the request line and the fields */
     int end;                /* length of the head, once known */
-    bool response;          /* set at the start: it is the head of a response, for http1_response.h */
     enum http1_fault fault; /* why the last call failed */
 };
 
-/* Looks through the n contiguous bytes that have arrived since the request began: each time the same as before
+/* Looks through the n contiguous bytes that have arrived since the message began: each time the same as before
  * (wherever they lie now) and more. Returns the length of the head with its empty line, 0 when more bytes are
  * needed, or a negative err with s->fault; both outcomes stay. With n >= HTTP1_HEAD_MAX it never returns 0.
  *
  * Limits, line ends, control characters and the request line are judged as soon as they are there, and the outcome
  * does not depend on how the bytes were cut. One empty line before the request line is skipped and counts into the
- * length. A request line without version is HTTP/0.9 and gets the fault VERSION, as does the preface of HTTP/2. */
+ * length. A request line without version is HTTP/0.9 and gets the fault VERSION, as does the preface of HTTP/2. A
+ * response begins with its status line. */
 int http1_head_end(struct http1_scan *s, const void *p, size_t n);
 
 /* --- taking it apart --- */
@@ -104,6 +111,24 @@ struct http1_field {
     struct http1_span value; /* without blanks at its ends, no control bytes but HTAB; may be empty or not ASCII */
 };
 
+struct http1_fields {
+    unsigned count;
+    struct http1_field v[HTTP1_FIELDS_MAX];
+};
+
+/* Equal but for the case of ASCII letters. */
+bool http1_span_is(struct http1_span s, const char *text);
+/* The first field of that name (in any case) after `after`, or from the start for NULL. NULL: no more. */
+const struct http1_field *http1_field(const struct http1_fields *fields, const char *name,
+                                      const struct http1_field *after);
+/* Whether a comma-separated value holds the token, in any case. */
+bool http1_list_has(struct http1_span value, const char *token);
+/* Whether any Connection field holds the option, in any case: "close", or the name of a field that must not be
+ * passed on. */
+bool http1_connection_has(const struct http1_fields *fields, const char *option);
+/* 1*DIGIT up to INT64_MAX: no sign, no blanks, no list. false otherwise. */
+bool http1_length(struct http1_span value, uint64_t *length);
+
 enum http1_form {
     HTTP1_ORIGIN,    /* "/path?query" */
     HTTP1_ABSOLUTE,  /* "http://authority/path?query" */
@@ -111,10 +136,17 @@ enum http1_form {
     HTTP1_ASTERISK,  /* "*", of OPTIONS only */
 };
 
-enum http1_framing { HTTP1_NO_BODY, HTTP1_LENGTH, HTTP1_CHUNKED };
+/* What ends the body. */
+enum http1_framing {
+    HTTP1_NO_BODY,
+    HTTP1_LENGTH,
+    HTTP1_CHUNKED,
+    HTTP1_CLOSE, /* the end of the connection; responses only */
+};
 
 struct http1_request {
     enum http1_fault fault;
+    size_t head_len;          /* bytes of the head */
     struct http1_span method; /* a token; methods are case-sensitive */
     struct http1_span target; /* visible ASCII without '#' */
     unsigned minor;           /* of HTTP/1.minor: 0 or 1 */
@@ -125,8 +157,7 @@ struct http1_request {
     enum http1_framing framing;  /* of the body that follows; meaningless for CONNECT: there the tunnel follows */
     uint64_t content_length;     /* HTTP1_LENGTH: at most INT64_MAX */
     const struct http1_field *host; /* NULL: none. For the log only: the target is what names the destination */
-    unsigned field_count;
-    struct http1_field fields[HTTP1_FIELDS_MAX];
+    struct http1_fields fields;
 };
 
 /* Takes apart the n bytes that http1_head_end() called a head. 0, or a negative err with r->fault (and the rest of
@@ -140,18 +171,6 @@ int http1_parse(struct http1_request *r, const void *p, size_t n);
 
 /* Case-sensitive, as methods are. */
 bool http1_method_is(const struct http1_request *r, const char *method);
-/* Equal but for the case of ASCII letters. */
-bool http1_span_is(struct http1_span s, const char *text);
-/* The first field of that name (in any case) after `after`, or from the start for NULL. NULL: no more. */
-const struct http1_field *http1_field(const struct http1_request *r, const char *name,
-                                      const struct http1_field *after);
-/* Whether a comma-separated value holds the token, in any case. */
-bool http1_list_has(struct http1_span value, const char *token);
-/* Whether any Connection field holds the option, in any case: "close", or the name of a field that must not be
- * passed on. */
-bool http1_connection_has(const struct http1_request *r, const char *option);
-/* 1*DIGIT up to INT64_MAX: no sign, no blanks, no list. false otherwise. */
-bool http1_length(struct http1_span value, uint64_t *length);
 
 /* --- where it wants to go --- */
 

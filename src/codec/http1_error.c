@@ -30,6 +30,8 @@ static const struct {
     {ERR_TARGET_DENIED, 403, "destination_ip_prohibited"},
     {ERR_TARGET_RESET, 502, "connection_terminated"},
     {ERR_TARGET_PROTOCOL, 502, "http_protocol_error"},
+    {ERR_TARGET_CLOSED, 502, "http_response_incomplete"},
+    {ERR_TARGET_TOO_LARGE, 502, "http_response_header_section_size"},
     {ERR_UPSTREAM_AUTH, 502, "proxy_configuration_error"},
     {ERR_UPSTREAM_CERTIFICATE, 502, "tls_certificate_error"},
     {ERR_UPSTREAM_TLS, 502, "tls_protocol_error"},

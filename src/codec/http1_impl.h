@@ -1,25 +1,25 @@
-/* http1_impl.h - what http1.c (requests) and http1_response.c share. Private to src/codec.
+/* http1_impl.h - what the readers of request heads, response heads and bodies share. Private to src/codec.
  *
- * The fields of a head as an array, and the rules of RFC 9110 and 9112 that hold for requests and responses alike.
+ * The parts of a head are given without their line ends; p and n as for http1_parse().
  */
 #ifndef ADIT_CODEC_HTTP1_IMPL_H
 #define ADIT_CODEC_HTTP1_IMPL_H
 
 #include "codec/http1.h"
 
-/* "HTTP/1.0" or "HTTP/1.1"; n bytes. */
+/* tchar of RFC 9110 section 5.6.2. */
+bool http1_is_token(char c);
+/* Control characters that no header line may hold; HTAB, CR and LF are not among them. */
+bool http1_is_control(char c);
+
+/* "HTTP/1.0" or "HTTP/1.1"; VERSION for others, REQUEST_LINE for what is no version. */
 enum http1_fault http1_split_version(unsigned *minor, const char *p, size_t n);
-/* version SP 3DIGIT SP reason, without the line end; the reason may be missing with its SP. */
-enum http1_fault http1_split_status_line(unsigned *minor, int *status, const char *p, size_t n);
-/* The lines p[at .. n), each ending in CR LF and the last one empty, as http1_head_end() has judged them. */
-enum http1_fault http1_split_fields(struct http1_field *fields, unsigned *count, const char *p, size_t at, size_t n);
-/* The first field of that name after `after` (NULL: from the start); NULL: no more. */
-const struct http1_field *http1_find(const struct http1_field *fields, unsigned count, const char *name,
-                                     const struct http1_field *after);
-/* Whether any Connection field holds the option. */
-bool http1_option(const struct http1_field *fields, unsigned count, const char *option);
-/* Content-Length and Transfer-Encoding; NO_BODY if there is neither. */
-enum http1_fault http1_find_framing(const struct http1_field *fields, unsigned count, unsigned minor,
-                                    enum http1_framing *framing, uint64_t *length);
+/* Of a response, in http1_response.c. */
+enum http1_fault http1_check_status_line(const char *p, size_t n);
+/* The fields of a head that http1_head_end() has judged; the first begins at `at`. */
+enum http1_fault http1_split_fields(struct http1_fields *fields, const char *p, size_t n, size_t at);
+/* Content-Length and Transfer-Encoding together (RFC 9112 section 6.3): NO_BODY when there is neither. */
+enum http1_fault http1_check_framing(enum http1_framing *framing, uint64_t *content_length,
+                                     const struct http1_fields *fields, unsigned minor);
 
 #endif

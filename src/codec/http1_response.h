@@ -1,53 +1,33 @@
-/* http1_response.h - the head of an HTTP/1.x response as a proxy reads it, and the heads that it passes on.
+/* http1_response.h - the head of an HTTP/1.x response as a proxy reads it from an origin (RFC 9110, RFC 9112), strictly.
  *
- * As strict as http1.h, for the same reason: what a client could read differently is refused. Find the head with
- * http1_head_end() (`response` set), then http1_response_parse(). The http1_put_ functions write what goes to the other
- * side: fields of the hop (Connection and what it names, Keep-Alive, Proxy-*, TE, Upgrade unless it is used) stay behind,
- * everything else is passed on byte for byte and in order. No Via is added: adit does not tell of itself.
- * Pure functions: no I/O, no clock, no allocation. Sources: RFC 9110 sections 6.4, 7.6 and 15, RFC 9112 sections 4, 6, 9.
+ * The head is found by http1_head_end() (http1.h) with a scan whose `response` is set. Limits, errors and lifetimes are
+ * those of http1.h; what a client could read in another way than adit is refused, not repaired.
  */
 #ifndef ADIT_CODEC_HTTP1_RESPONSE_H
 #define ADIT_CODEC_HTTP1_RESPONSE_H
 
 #include "codec/http1.h"
 
-/* Bytes that a head grows at most when it is passed on. */
-#define HTTP1_HEAD_GROWTH 512
-
-enum http1_end {
-    HTTP1_END_NONE,    /* no body: 1xx, 204, 304, an answer to HEAD */
-    HTTP1_END_LENGTH,
-    HTTP1_END_CHUNKED,
-    HTTP1_END_CLOSE,   /* the body goes on to the end of the connection */
-};
-
 struct http1_response {
     enum http1_fault fault;
-    int status;     /* 100 to 999 */
-    unsigned minor; /* of HTTP/1.minor */
-    struct http1_span reason;
-    enum http1_end end;
-    uint64_t content_length; /* HTTP1_END_LENGTH */
-    bool keep;               /* the connection can carry another exchange after the body */
-    unsigned field_count;
-    struct http1_field fields[HTTP1_FIELDS_MAX];
+    unsigned minor;           /* of HTTP/1.minor: 0 or 1 */
+    int status;               /* 100..599 */
+    struct http1_span reason; /* may be empty, or not ASCII */
+    enum http1_framing framing; /* of the body that follows */
+    uint64_t content_length;  /* HTTP1_LENGTH: at most INT64_MAX */
+    bool persistent;          /* the connection may be used again after this response (RFC 9112 section 9.3) */
+    struct http1_fields fields;
 };
 
-/* Takes apart the n bytes of a head. head_request: it answers HEAD. 0, or a negative err (ERR_CLIENT_*, by the fault:
- * callers say that the destination broke the protocol) with r->fault. */
-int http1_response_parse(struct http1_response *r, const void *p, size_t n, bool head_request);
+/* Takes apart the n bytes that http1_head_end() called a head: the answer to a request whose method was HEAD (`head`) or
+ * another one but CONNECT. 0, or a negative err with r->fault (and the rest of *r unspecified).
+ *
+ * The body is what RFC 9112 section 6.3 says: none after 1xx, 204, 304 and HEAD, whatever the fields say; then by
+ * Transfer-Encoding, by Content-Length, or up to the end of the connection. Refused as in requests: a length that is not
+ * plain digits or contradicts another, Transfer-Encoding with Content-Length, in HTTP/1.0, or other than "chunked". */
+int http1_parse_response(struct http1_response *r, const void *p, size_t n, bool head);
 
-/* Whether the client asks to change the protocol: an Upgrade field that Connection names, in HTTP/1.1. */
-bool http1_wants_upgrade(const struct http1_request *r);
-/* Whether the client's connection may carry another request. */
-bool http1_wants_keep(const struct http1_request *r);
-/* Whether the request may be sent twice: a safe method, or one that is idempotent (RFC 9110 section 9.2.2). */
-bool http1_idempotent(const struct http1_request *r);
-
-/* The request as the origin server gets it: origin-form, Host from the target, HTTP/1.1, and no credentials of the proxy. */
-void http1_put_request(struct writer *w, const struct http1_request *r);
-/* The response as the client gets it. keep: whether its connection stays open; upgrade: 101, whose fields of the hop are
- * passed on; unchunk: Transfer-Encoding is left out. */
-void http1_put_response(struct writer *w, const struct http1_response *r, bool keep, bool upgrade, bool unchunk);
+/* The err of a fault in a response, a class of its own: ERR_TARGET_PROTOCOL, ERR_TARGET_TOO_LARGE, ERR_TARGET_CLOSED. */
+enum err http1_response_err(enum http1_fault fault);
 
 #endif

@@ -14,7 +14,6 @@
 enum flow_state {
     FLOW_OPENING,  /* the upstream was asked */
     FLOW_RELAYING, /* 200: both streams belong to the relay */
-    FLOW_LENT,     /* 200: both streams belong to the inbound */
     FLOW_ENDED,
 };
 
@@ -29,10 +28,10 @@ struct flow {
     struct pool_open *open;
     struct relay *relay;
     enum transport transport;
-    bool opened;
     uint64_t answered; /* when the upstream answered, ns */
-    flow_lent_cb *lent; /* its client is not ours */
-    void *lent_arg;
+    bool is_task;
+    struct flow_task task;
+    uint64_t up, down; /* moved by the task before the relay */
 };
 
 /* Names of upstreams: few, and flows of an earlier one may still live. */
@@ -48,6 +47,7 @@ struct flow_set {
     struct flow *head;
     unsigned count;
     uint64_t last_id;
+    unsigned generation;
     bool draining;
     struct defer drained_node;
     struct loop_timer drain_poll;
@@ -57,13 +57,13 @@ struct flow_set {
 
 static void on_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg);
 static void on_client_while_opening(struct stream *s, unsigned events, void *arg);
-static void on_lent_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg);
 static void start_relay(struct flow *f, struct stream *far);
+static void relay(struct flow *f, struct stream *far);
 static void on_relayed(const struct relay_end *end, void *arg);
 static void fail(struct flow *f, int err, const char *detail);
 static void end(struct flow *f, int err, const char *by, const char *detail, const struct relay_end *moved);
 
-static struct flow *make(struct flow_set *set, const struct flow_request *rq) {
+static struct flow *flow_new(struct flow_set *set, const struct flow_request *rq) {
     struct flow *f = calloc(1, sizeof *f);
     if (!f) return NULL;
     f->set = set;
@@ -85,7 +85,7 @@ void flow_open(struct flow_set *set, const struct flow_request *rq) {
         flow_refuse(set, rq, &rq->dest, ERR_SHUTDOWN, "");
         return;
     }
-    struct flow *f = make(set, rq);
+    struct flow *f = flow_new(set, rq);
     if (!f) {
         flow_refuse(set, rq, &rq->dest, ERR_NO_MEMORY, "");
         return;
@@ -117,18 +117,15 @@ static void on_opened(struct stream *far, enum transport t, int err, const char 
     f->open = NULL;
     f->transport = t;
     f->answered = loop_now(f->set->cfg.loop);
-    if (err) {
-        fail(f, err, detail);
-        return;
-    }
-    f->opened = true;
-    start_relay(f, far);
+    if (f->is_task) f->task.opened(far, t, err, detail, f->task.arg);
+    else if (err) fail(f, err, detail);
+    else start_relay(f, far);
 }
 
 /* Whose fault an err is, in the words of the record: client, target, upstream, adit. */
 static const char *by_class(int err) {
     enum err_class c = err_class(err);
-    return c == ERR_CLASS_LOCAL ? "adit" : err_class_word(c);
+    return c == ERR_CLASS_LOCAL || c == ERR_CLASS_NONE ? "adit" : err_class_word(c);
 }
 
 static size_t word(const struct flow_request *rq, int err, const char *detail, uint8_t *out, size_t cap) {
@@ -156,6 +153,10 @@ static void start_relay(struct flow *f, struct stream *far) {
         end(f, err, "client", "", NULL);
         return;
     }
+    relay(f, far);
+}
+
+static void relay(struct flow *f, struct stream *far) {
     struct relay_config rc = {.loop = f->set->cfg.loop,
                               .lingers = f->set->lingers,
                               .client = f->rq.client,
@@ -178,8 +179,11 @@ static const char *by_word(const struct relay_end *re) {
 /* 5. Both directions are over. */
 static void on_relayed(const struct relay_end *re, void *arg) {
     struct flow *f = arg;
+    struct relay_end all = *re;
     f->relay = NULL;
-    end(f, re->err, by_word(re), "", re);
+    all.up += f->up;
+    all.down += f->down;
+    end(f, re->err, by_word(re), "", &all);
 }
 
 static unsigned ms_between(uint64_t from, uint64_t to) { return to > from ? (unsigned)((to - from) / LOOP_MS) : 0; }
@@ -221,56 +225,6 @@ static void end(struct flow *f, int err, const char *by, const char *detail, con
     check_drained(set);
 }
 
-/* --- lent flows: the same story, told by the inbound --- */
-
-struct flow *flow_lend(struct flow_set *set, const struct flow_request *rq, bool opened, enum transport transport,
-                       flow_lent_cb *lent, void *arg, int *err) {
-    *err = ERR_SHUTDOWN;
-    if (set->draining) return NULL;
-    struct flow_request copy = *rq;
-    copy.client = NULL;
-    copy.ended = NULL;
-    struct flow *f = make(set, &copy);
-    *err = ERR_NO_MEMORY;
-    if (!f) return NULL;
-    f->lent = lent;
-    f->lent_arg = arg;
-    if (opened) {
-        f->transport = transport;
-        f->answered = loop_now(set->cfg.loop);
-        f->state = FLOW_LENT;
-        return f;
-    }
-    f->open = pool_open(set->cfg.pool, &f->rq.dest, on_lent_opened, f);
-    if (f->open) return f;
-    flow_return(f, &(struct flow_end){.err = ERR_NO_MEMORY, .detail = ""});
-    return NULL;
-}
-
-static void on_lent_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg) {
-    struct flow *f = arg;
-    f->open = NULL;
-    f->transport = t;
-    f->answered = loop_now(f->set->cfg.loop);
-    if (!err) f->state = FLOW_LENT;
-    f->lent(f, far, err, detail, f->lent_arg);
-}
-
-int flow_reopen(struct flow *f) {
-    f->state = FLOW_OPENING;
-    f->open = pool_open(f->set->cfg.pool, &f->rq.dest, on_lent_opened, f);
-    return f->open ? 0 : ERR_NO_MEMORY;
-}
-
-enum transport flow_transport(const struct flow *f) { return f->transport; }
-
-void flow_return(struct flow *f, const struct flow_end *e) {
-    struct relay_end moved = {.up = e->up, .down = e->down};
-    pool_open_cancel(f->open);
-    f->open = NULL;
-    end(f, e->err, e->by ? e->by : by_class(e->err), e->detail, &moved);
-}
-
 void flow_refuse(struct flow_set *set, const struct flow_request *rq, const struct dest *dest, int err,
                  const char *detail) {
     uint8_t reply[FLOW_REPLY_MAX];
@@ -279,6 +233,48 @@ void flow_refuse(struct flow_set *set, const struct flow_request *rq, const stru
     record(set, rq, dest, ++set->last_id, NULL, NULL, 0, err, by_class(err), detail, NULL);
     if (rq->ended) rq->ended(rq->arg);
 }
+
+/* --- tasks --- */
+
+int flow_begin(struct flow **out, struct flow_set *set, const struct flow_request *rq, const struct flow_task *task) {
+    struct flow *f = set->draining ? NULL : flow_new(set, rq);
+    *out = f;
+    if (!f) return set->draining ? ERR_SHUTDOWN : ERR_NO_MEMORY;
+    f->rq.client = NULL;
+    f->rq.ended = NULL;
+    f->is_task = true;
+    f->task = *task;
+    return 0;
+}
+
+int flow_ask(struct flow *f) {
+    f->open = pool_open(f->set->cfg.pool, &f->rq.dest, on_opened, f);
+    return f->open ? 0 : ERR_NO_MEMORY;
+}
+
+void flow_reuse(struct flow *f, enum transport t) {
+    f->transport = t;
+    f->answered = loop_now(f->set->cfg.loop);
+}
+
+void flow_end(struct flow *f, int err, const char *detail, uint64_t up, uint64_t down) {
+    struct relay_end moved = {.up = up, .down = down};
+    pool_open_cancel(f->open);
+    end(f, err, err ? by_class(err) : "target", detail, &moved);
+}
+
+void flow_tunnel(struct flow *f, struct stream *client, struct stream *far, void (*ended)(void *arg), void *arg,
+                 uint64_t up, uint64_t down) {
+    f->is_task = false;
+    f->rq.client = client;
+    f->rq.ended = ended;
+    f->rq.arg = arg;
+    f->up = up;
+    f->down = down;
+    relay(f, far);
+}
+
+unsigned flow_generation(const struct flow_set *set) { return set->generation; }
 
 /* --- the set --- */
 
@@ -341,8 +337,8 @@ void flow_set_free(struct flow_set *set) {
     set->drained = NULL;
     while (set->head) {
         struct flow *f = set->head;
-        if (f->lent) {
-            f->lent(f, NULL, ERR_SHUTDOWN, "", f->lent_arg);
+        if (f->is_task) {
+            f->task.quit(f->task.arg);
             continue;
         }
         pool_open_cancel(f->open);
@@ -363,14 +359,15 @@ int flow_set_use(struct flow_set *set, struct pool *pool, const char *upstream) 
     if (!name) return ERR_NO_MEMORY;
     set->cfg.pool = pool;
     set->cfg.upstream = name;
+    set->generation++;
     for (struct flow *f = set->head, *next; f; f = next) {
         next = f->next;
         if (f->state != FLOW_OPENING || !f->open) continue;
         pool_open_cancel(f->open);
         f->upstream = name;
-        f->open = pool_open(pool, &f->rq.dest, f->lent ? on_lent_opened : on_opened, f);
+        f->open = pool_open(pool, &f->rq.dest, on_opened, f);
         if (f->open) continue;
-        if (f->lent) f->lent(f, NULL, ERR_NO_MEMORY, "", f->lent_arg);
+        if (f->is_task) f->task.opened(NULL, f->transport, ERR_NO_MEMORY, "", f->task.arg);
         else fail(f, ERR_NO_MEMORY, "");
     }
     return 0;

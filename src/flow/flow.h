@@ -7,7 +7,6 @@
 #ifndef ADIT_FLOW_FLOW_H
 #define ADIT_FLOW_FLOW_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -62,31 +61,39 @@ struct flow_request {
 
 /* Always takes the request: a failure is worded to the client and recorded. */
 void flow_open(struct flow_set *set, const struct flow_request *rq);
-/* --- for an inbound that speaks for its client itself (HTTP requests) --- */
-
-struct flow;
-/* The way is open: far is the callee's (err 0), or why it is not. Also called, with ERR_SHUTDOWN, when the set ends while the
- * flow is lent: whenever err is not 0, flow_return() must follow at once, from inside the call. */
-typedef void flow_lent_cb(struct flow *f, struct stream *far, int err, const char *detail, void *arg);
-/* A flow whose client stays with the caller: rq->client, reply, idle_timeout and ended are not looked at. The way is
- * opened, and `lent` called from the deferred queue; opened: an earlier flow's way, which went over `transport`, goes on, and
- * nothing is opened. NULL when out of memory or the set drains (*err). */
-struct flow *flow_lend(struct flow_set *set, const struct flow_request *rq, bool opened, enum transport transport,
-                       flow_lent_cb *lent, void *arg, int *err);
-enum transport flow_transport(const struct flow *f);
-struct flow_end {
-    int err;
-    const char *by; /* "client", "target", "upstream", "adit"; NULL: by the class of err */
-    const char *detail;
-    uint64_t up, down;
-};
-/* Opens another way for it, as at first. 0, or ERR_NO_MEMORY and it is to be returned. */
-int flow_reopen(struct flow *f);
-/* Writes its record; it is gone then. An opening under way is cancelled. */
-void flow_return(struct flow *f, const struct flow_end *end);
-
 /* For an inbound that refuses by itself: words the failure, closes in order, and writes the record. dest may be NULL. */
 void flow_refuse(struct flow_set *set, const struct flow_request *rq, const struct dest *dest, int err,
                  const char *detail);
+
+/* --- flows whose bytes the inbound moves by itself ---
+ *
+ * A task is a flow that is opened, counted, drained and recorded like the others, but whose streams belong to its owner:
+ * an exchange of HTTP requests that are passed on (inbound/http_forward.h). The owner ends it, or hands it to a relay. */
+
+struct flow;
+
+struct flow_task {
+    /* The way is open, far is the owner's; or err says why it is not (far NULL), and the owner ends the task. From the
+     * deferred queue, or from flow_set_use(). */
+    void (*opened)(struct stream *far, enum transport t, int err, const char *detail, void *arg);
+    /* Everything ends now (flow_set_free): the owner must end the task before it returns. */
+    void (*quit)(void *arg);
+    void *arg;
+};
+
+/* rq: client, reply and ended are not looked at. 0; or ERR_SHUTDOWN while the set drains, or ERR_NO_MEMORY. */
+int flow_begin(struct flow **out, struct flow_set *set, const struct flow_request *rq, const struct flow_task *task);
+/* Opens the way out; `opened` follows unless it fails with ERR_NO_MEMORY. May be asked again once it has. */
+int flow_ask(struct flow *f);
+/* The owner has a stream to that destination already. */
+void flow_reuse(struct flow *f, enum transport t);
+/* Writes the record and frees f. up, down: bytes from and to the client. */
+void flow_end(struct flow *f, int err, const char *detail, uint64_t up, uint64_t down);
+/* From here on f is a flow like any other: it relays between the two streams and calls `ended` when it is gone. What the
+ * task has moved before counts into its record. */
+void flow_tunnel(struct flow *f, struct stream *client, struct stream *far, void (*ended)(void *arg), void *arg,
+                 uint64_t up, uint64_t down);
+/* Changes whenever flows go another way (flow_set_use): streams kept from before should not be used again. */
+unsigned flow_generation(const struct flow_set *set);
 
 #endif

@@ -1,407 +1,550 @@
+/* Read from top to bottom: this is what happens to a request. */
 #include "inbound/http_forward.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/wire.h"
 #include "codec/http1_body.h"
 #include "codec/http1_error.h"
-#include "codec/http1_response.h"
-#include "flow/linger.h"
-#include "flow/relay.h"
+#include "codec/http1_forward.h"
 #include "inbound/http_in.h"
 
+#define REPLY_BYTES 2048         /* first room for a response's head; it grows up to HTTP1_HEAD_MAX */
+#define TURN_BYTES (256 * 1024) /* moved one way before other work gets its turn */
+#define INTERIM_MAX 100         /* 1xx responses to one request */
+
 enum forward_state {
-    FORWARD_OPENING, /* the way is being opened */
-    FORWARD_HEAD,    /* the head of the answer is awaited */
-    FORWARD_BODY,
-    FORWARD_TUNNEL, /* 101 was passed on; relay */
+    FORWARD_IDLE,      /* no exchange: the client's stream is the connection's */
+    FORWARD_BEGUN,     /* in the next turn the upstream is asked */
+    FORWARD_OPENING,   /* it was */
+    FORWARD_REQUESTED, /* the request is on its way; no final response yet */
+    FORWARD_ANSWERED,  /* the response's head was understood; its body follows */
+    FORWARD_SWITCHING, /* 101: once it is written, the streams are a tunnel */
 };
 
-/* Bytes that were made here and wait to be taken by a stream. */
-struct pending {
-    uint8_t *p;
-    size_t n, sent;
+/* One direction: a head that adit wrote, then the body as it comes. */
+struct way {
+    uint8_t *head;
+    size_t len, at; /* bytes of it in all, and written */
+    struct http1_body body;
+    size_t judged;  /* bytes of the body that were judged, and not yet passed on */
+    bool plain;     /* only content is passed on, */
+    bool drop;      /* and what was judged is none */
+    uint64_t bytes; /* taken from the sender */
 };
 
-struct forward {
-    struct listener *listener;
-    struct access_user *user; /* the connection counts as his */
-    struct flow *flow;
-    struct stream *client, *far; /* owned; far NULL while OPENING */
-    struct relay *relay;
+struct http_forward {
+    struct conn *c;
+    struct loop *loop;
     enum forward_state state;
-    struct addr remote;
+    struct flow *flow;     /* of the exchange */
+    struct stream *far;    /* to `dest`; between exchanges: kept */
     struct dest dest;
-    uint64_t accepted, moved_at;
-    struct loop_timer idle;
-    struct defer more;
-
-    bool is_head, upgrade, http10; /* of the request */
-    bool keep;                     /* the client's connection may go on */
-    bool may_repeat, reused;
-    struct pending request;
-    struct http1_body up;
-    bool up_stopped; /* the server reads no more of it */
-
-    struct http1_scan scan;
-    uint8_t *head; /* of the answer, as it comes */
-    size_t cap, have, taken;
+    enum transport transport;
+    unsigned generation;   /* of the flows when it was opened */
+    bool reused;           /* the stream has served another exchange */
+    bool repeatable;       /* the request may be sent again */
+    bool last;             /* after the exchange the client's connection ends */
+    bool head, http10, upgrade; /* of the request: HEAD; HTTP/1.0; asks for another protocol */
+    bool stopped;          /* the origin takes no more of the request */
+    bool keep;             /* the response leaves the stream usable */
+    struct way up, down;
+    struct http1_scan scan; /* of the response's head */
+    uint8_t *reply;
+    size_t reply_len, reply_cap;
     unsigned interims;
-    struct pending reply;
-    struct http1_body down;
-    bool unchunk, answered; /* a byte of the answer went to the client */
-    bool keep_far;
-    uint64_t up_bytes, down_bytes;
+    struct loop_timer again, idle;
+    uint64_t active; /* when a byte moved last */
 };
 
+static const char *const state_words[] = {"idle", "begun", "opening", "requested", "answered", "switching"};
+
+static void set_state(struct http_forward *fw, enum forward_state state) {
+    log_trace("forward", "exchange from=%s to=%s", state_words[fw->state], state_words[state]);
+    fw->state = state;
+}
+
+static void on_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg);
+static void on_quit(void *arg);
 static void on_client(struct stream *s, unsigned events, void *arg);
 static void on_far(struct stream *s, unsigned events, void *arg);
+static void on_kept(struct stream *s, unsigned events, void *arg);
+static void pump(struct http_forward *fw);
 
-static struct loop *loop_of(const struct forward *x) { return x->listener->cfg.loop; }
+/* --- ends of an exchange; after each the forwarder may be gone --- */
 
-static void set_state(struct forward *x, enum forward_state state) {
-    static const char *const words[] = {"opening", "head", "body", "tunnel"};
-    log_trace("inbound", "exchange from=%s to=%s", words[x->state], words[state]);
-    x->state = state;
+static void way_clear(struct way *w) {
+    if (w->head) secret_wipe(w->head, w->len); /* cookies and the like */
+    free(w->head);
+    *w = (struct way){0};
 }
 
-/* --- the end --- */
-
-static void forward_free(struct forward *x) {
-    loop_timer_stop(&x->idle);
-    defer_cancel(&x->more);
-    stream_free(x->client);
-    stream_free(x->far);
-    if (x->request.p) secret_wipe(x->request.p, x->request.n); /* may hold credentials for the server */
-    free(x->request.p);
-    free(x->reply.p);
-    free(x->head);
-    free(x);
+static void drop_far(struct http_forward *fw, enum err why) {
+    if (!fw->far) return;
+    stream_reset(fw->far, why);
+    stream_free(fw->far);
+    fw->far = NULL;
 }
 
-static void give_back(struct forward *x, int err, const char *by, const char *detail) {
-    flow_return(x->flow, &(struct flow_end){err, by, detail, x->up_bytes, x->down_bytes});
-    x->flow = NULL;
+/* Writes the record. */
+static void record(struct http_forward *fw, int err, const char *detail) {
+    struct flow *f = fw->flow;
+    fw->flow = NULL;
+    loop_timer_stop(&fw->again);
+    loop_timer_stop(&fw->idle);
+    flow_end(f, err, detail, fw->up.bytes, fw->down.bytes);
 }
 
-/* Nothing more can be said to the client. */
-static void cut(struct forward *x, int err, const char *by, const char *detail) {
-    struct access_user *user = x->user;
-    if (x->client) stream_reset(x->client, err);
-    if (x->far) stream_reset(x->far, err);
-    give_back(x, err, by, detail);
-    forward_free(x);
-    listener_connection_gone(user);
+/* The client has a part of a response, or none will be understood: a reset says so. */
+static void abort_exchange(struct http_forward *fw, int err, const char *detail) {
+    drop_far(fw, (enum err)err);
+    record(fw, err, detail);
+    conn_reset(fw->c, err);
 }
 
-/* It did not work; the client is told, if that is still possible. */
-static void fail(struct forward *x, int err, const char *by, const char *detail) {
-    uint8_t page[HTTP1_ERROR_MAX];
-    struct writer w = writer_of(page, sizeof page);
-    struct http1_error e = {.err = err, .detail = detail, .detail_len = strlen(detail), .head = x->is_head};
-    struct listener *l = x->listener;
-    struct access_user *user = x->user;
-    if (x->answered) {
-        cut(x, err, by, detail);
+/* The client hears the reason, if it can still be said: nothing of a final response was. */
+static void fail(struct http_forward *fw, int err, int status, const char *detail) {
+    uint8_t page[FLOW_REPLY_MAX];
+    struct flow_request rq = {.hint = status | (fw->head ? HTTP_IN_HEAD : 0)};
+    if (fw->state >= FORWARD_ANSWERED || fw->down.at < fw->down.len) {
+        abort_exchange(fw, err, detail);
         return;
     }
-    http1_put_error(&w, &e);
-    linger_close(flow_lingers(l->cfg.flows), x->client, page, w.bad ? 0 : writer_len(&w));
-    x->client = NULL;
-    if (x->far) stream_reset(x->far, err);
-    give_back(x, err, by, detail);
-    forward_free(x);
-    listener_connection_gone(user);
+    size_t n = http_in_reply(&rq, err, detail, page, sizeof page);
+    drop_far(fw, (enum err)err);
+    record(fw, err, detail);
+    conn_close(fw->c, page, n);
 }
 
-/* The answer is complete: what of both connections can go on does. */
-static void done(struct forward *x) {
-    struct listener *l = x->listener;
-    struct access_user *user = x->user;
-    bool complete = x->request.sent == x->request.n && http1_body_done(&x->up) && !x->up_stopped;
-    struct conn_kept kept = {0};
-    if (x->keep_far && complete) {
-        kept = (struct conn_kept){.stream = x->far, .dest = x->dest, .transport = flow_transport(x->flow)};
-        stream_own(x->far, NULL, NULL);
-        x->far = NULL;
+static bool request_sent(const struct http_forward *fw) {
+    return !fw->stopped && fw->up.at == fw->up.len && fw->up.judged == 0 && http1_body_done(&fw->up.body);
+}
+
+/* A stream that has more to say than the response, or is over, serves nobody any more. */
+static bool is_quiet(struct stream *s) {
+    const uint8_t *p;
+    size_t n;
+    return !s->err && stream_peek(s, &p, &n) == STREAM_NONE;
+}
+
+/* Everything was said in order. */
+static void finish(struct http_forward *fw) {
+    struct conn *c = fw->c;
+    bool sent = request_sent(fw);
+    if (!sent) {
+        drop_far(fw, ERR_CANCELLED); /* what it was still sent is of no interest to it */
+    } else if (fw->keep && !fw->last && is_quiet(fw->far)) {
+        stream_own(fw->far, on_kept, fw);
     } else {
-        stream_finish(x->far);
+        linger_close(flow_lingers(c->listener->cfg.flows), fw->far, NULL, 0);
+        fw->far = NULL;
     }
-    give_back(x, 0, "target", "");
-    struct stream *client = x->client;
-    struct addr remote = x->remote;
-    bool keep = x->keep && complete;
-    x->client = NULL;
-    forward_free(x);
-    if (keep) {
-        conn_resume(user, client, &remote, &kept);
+    record(fw, 0, "");
+    way_clear(&fw->up);
+    way_clear(&fw->down);
+    set_state(fw, FORWARD_IDLE);
+    if (fw->last || !sent) conn_close(c, NULL, 0);
+    else conn_next(c);
+}
+
+static void on_quit(void *arg) { abort_exchange(arg, ERR_SHUTDOWN, ""); }
+
+static void on_idle(void *arg) {
+    struct http_forward *fw = arg;
+    uint64_t at = fw->active + fw->c->listener->cfg.idle_timeout * LOOP_MS;
+    if (loop_now(fw->loop) < at) loop_timer_set(&fw->idle, at);
+    else fail(fw, ERR_IDLE, 0, "");
+}
+
+/* --- 1. the request --- */
+
+static void ask(struct http_forward *fw) {
+    set_state(fw, FORWARD_OPENING);
+    int err = flow_ask(fw->flow);
+    if (err) fail(fw, err, 0, "");
+}
+
+static void on_again(void *arg) {
+    struct http_forward *fw = arg;
+    enum err err = fw->c->stream->err;
+    if (err) abort_exchange(fw, err, ""); /* its DEAD event came with the last bytes of the request */
+    else if (fw->state == FORWARD_BEGUN) ask(fw);
+    else pump(fw);
+}
+
+static struct http_forward *forward_new(struct conn *c) {
+    struct http_forward *fw = calloc(1, sizeof *fw);
+    if (!fw) return NULL;
+    fw->c = c;
+    fw->loop = c->listener->cfg.loop;
+    loop_timer_init(&fw->again, fw->loop, on_again, fw);
+    loop_timer_init(&fw->idle, fw->loop, on_idle, fw);
+    return fw;
+}
+
+static void refuse(struct conn *c, const struct http1_request *r, const struct dest *d, int err, int status,
+                   const char *detail) {
+    int hint = status | (http1_method_is(r, "HEAD") ? HTTP_IN_HEAD : 0);
+    conn_refuse(c, http_in_reply, "http", d, err, hint, detail);
+}
+
+/* What of the request matters later. */
+static void note_request(struct http_forward *fw, const struct http1_request *r) {
+    fw->head = http1_method_is(r, "HEAD");
+    fw->http10 = r->minor == 0;
+    fw->upgrade = http1_wants_upgrade(r);
+    fw->repeatable = http1_repeatable(r);
+    fw->last = fw->last || fw->http10 || http1_connection_has(&r->fields, "close");
+    fw->stopped = fw->keep = false;
+    fw->scan = (struct http1_scan){.response = true};
+    fw->reply_len = 0;
+    fw->interims = 0;
+}
+
+static int write_request(struct http_forward *fw, const struct http1_request *r, const struct dest *d) {
+    size_t cap = r->head_len + HTTP1_FORWARD_MORE;
+    unsigned flags = fw->upgrade ? HTTP1_FORWARD_UPGRADE : fw->last ? HTTP1_FORWARD_CLOSE : 0;
+    uint8_t *head = malloc(cap);
+    if (!head) return ERR_NO_MEMORY;
+    struct writer w = writer_of(head, cap);
+    http1_put_request(&w, r, d, flags);
+    way_clear(&fw->up);
+    way_clear(&fw->down);
+    fw->up.head = head;
+    fw->up.len = writer_len(&w);
+    fw->up.bytes = r->head_len;
+    http1_body_init(&fw->up.body, r->framing, r->content_length);
+    return w.bad ? ERR_INTERNAL : 0;
+}
+
+/* Whether the kept stream will do; lets it go if not. */
+static bool may_reuse(struct http_forward *fw, const struct dest *d) {
+    if (!fw->far) return false;
+    if (dest_equal(d, &fw->dest) && is_quiet(fw->far) && fw->generation == flow_generation(fw->c->listener->cfg.flows))
+        return true;
+    linger_close(flow_lingers(fw->c->listener->cfg.flows), fw->far, NULL, 0);
+    fw->far = NULL;
+    return false;
+}
+
+static int begin(struct http_forward *fw, const struct http1_request *r, const struct dest *d) {
+    struct conn *c = fw->c;
+    struct flow_request rq = {.dest = *d,
+                              .listener = c->listener->cfg.name,
+                              .protocol = "http",
+                              .remote = c->remote,
+                              .accepted = c->accepted,
+                              .idle_timeout = c->listener->cfg.idle_timeout};
+    struct flow_task task = {.opened = on_opened, .quit = on_quit, .arg = fw};
+    note_request(fw, r);
+    int err = write_request(fw, r, d);
+    if (err) return err;
+    fw->reused = may_reuse(fw, d);
+    fw->dest = *d;
+    err = flow_begin(&fw->flow, c->listener->cfg.flows, &rq, &task);
+    if (err == 0 && fw->reused) flow_reuse(fw->flow, fw->transport);
+    return err;
+}
+
+void http_forward_start(struct conn *c, const struct http1_request *r, const struct dest *d) {
+    if (!conn_admit(c, http_in_reply, "http", d, http1_method_is(r, "HEAD") ? HTTP_IN_HEAD : 0)) return;
+    enum http1_hops hops = http1_hops(r);
+    if (hops == HTTP1_HOPS_BROKEN) {
+        refuse(c, r, d, ERR_CLIENT_PROTOCOL, 0, "the Max-Forwards field is malformed");
         return;
     }
-    stream_free(kept.stream);
-    linger_close(flow_lingers(l->cfg.flows), client, NULL, 0);
-    listener_connection_gone(user);
+    if (hops == HTTP1_HOPS_END) {
+        refuse(c, r, d, ERR_CLIENT_COMMAND, 0, "Max-Forwards is 0, and this proxy answers neither TRACE nor OPTIONS");
+        return;
+    }
+    if (!c->forward) c->forward = forward_new(c);
+    int err = c->forward ? begin(c->forward, r, d) : ERR_NO_MEMORY;
+    if (err) {
+        refuse(c, r, d, err, 0, "");
+        return;
+    }
+    struct http_forward *fw = c->forward;
+    loop_timer_stop(&c->timer);
+    conn_set_state(c, CONN_FORWARDING);
+    set_state(fw, fw->reused ? FORWARD_REQUESTED : FORWARD_BEGUN);
+    stream_own(c->stream, on_client, fw);
+    if (fw->reused) stream_own(fw->far, on_far, fw);
+    fw->active = loop_now(fw->loop);
+    if (c->listener->cfg.idle_timeout) loop_timer_set(&fw->idle, fw->active + c->listener->cfg.idle_timeout * LOOP_MS);
+    loop_timer_set(&fw->again, fw->active); /* in the next turn: nothing ends inside this call */
 }
 
-/* --- writing --- */
+/* --- 2. the way out --- */
 
-/* True when all of it was taken. Negative *err: the stream takes nothing any more. */
-static bool flush(struct pending *q, struct stream *to, long *err) {
-    *err = 0;
-    while (q->sent < q->n) {
-        long n = stream_write(to, q->p + q->sent, q->n - q->sent);
-        if (n < 0) *err = n;
-        if (n <= 0) return false;
-        q->sent += (size_t)n;
+static void on_opened(struct stream *far, enum transport t, int err, const char *detail, void *arg) {
+    struct http_forward *fw = arg;
+    if (err) {
+        fail(fw, err, 0, detail);
+        return;
+    }
+    fw->far = far;
+    fw->transport = t;
+    fw->generation = flow_generation(fw->c->listener->cfg.flows);
+    fw->active = loop_now(fw->loop);
+    set_state(fw, FORWARD_REQUESTED);
+    stream_own(far, on_far, fw);
+    pump(fw);
+}
+
+/* The kept stream was closed before a byte came back: the same request goes out on a new one, once. */
+static void ask_again(struct http_forward *fw) {
+    drop_far(fw, ERR_CANCELLED);
+    fw->reused = false;
+    fw->stopped = false;
+    fw->up.at = 0;
+    ask(fw);
+}
+
+/* --- 3. bytes --- */
+
+enum moved {
+    MOVED_ALL,
+    MOVED_SOME,    /* what is missing is told by an event, or has its turn later */
+    MOVED_FAULT,   /* the sender's message is broken or ends too early: body.fault */
+    MOVED_LOST,    /* the sender died: *err */
+    MOVED_REFUSED, /* the receiver takes no more: *err */
+};
+
+/* How many of the n bytes shown can be passed on, or dropped, at once. */
+static void judge(struct way *w, const uint8_t *p, size_t n) {
+    enum http1_run run;
+    if (w->plain) {
+        w->judged = http1_body_run(&w->body, p, n, &run);
+        w->drop = run == HTTP1_RUN_FRAMING;
+    } else {
+        w->judged = http1_body_span(&w->body, p, n);
+    }
+}
+
+static enum moved move_head(struct way *w, struct stream *to, int *err) {
+    if (w->at == w->len) return MOVED_ALL;
+    long took = stream_write(to, w->head + w->at, w->len - w->at);
+    if (took < 0) {
+        *err = (int)took;
+        return MOVED_REFUSED;
+    }
+    w->at += (size_t)took;
+    return w->at == w->len ? MOVED_ALL : MOVED_SOME;
+}
+
+static enum moved move_body(struct http_forward *fw, struct way *w, struct stream *from, struct stream *to, int *err) {
+    size_t turn = 0;
+    while (w->judged > 0 || !http1_body_done(&w->body)) {
+        const uint8_t *p;
+        size_t n;
+        int got = stream_peek(from, &p, &n);
+        if (got == STREAM_NONE) return MOVED_SOME;
+        if (got < 0) {
+            *err = got;
+            return MOVED_LOST;
+        }
+        if (got == STREAM_EOF) return http1_body_eof(&w->body) ? MOVED_ALL : MOVED_FAULT;
+        if (turn >= TURN_BYTES) {
+            loop_timer_set(&fw->again, loop_now(fw->loop));
+            return MOVED_SOME;
+        }
+        if (w->judged == 0) judge(w, p, n);
+        if (w->judged == 0) return MOVED_FAULT;
+        size_t part = w->judged < n ? w->judged : n;
+        long took = w->drop ? (long)part : stream_write(to, p, part);
+        if (took < 0) {
+            *err = (int)took;
+            return MOVED_REFUSED;
+        }
+        stream_consume(from, (size_t)took);
+        w->judged -= (size_t)took;
+        w->bytes += (uint64_t)took;
+        turn += (size_t)took;
+        if (took > 0) fw->active = loop_now(fw->loop);
+        if ((size_t)took < part) return MOVED_SOME;
+    }
+    return MOVED_ALL;
+}
+
+/* The request. An origin that takes no more of it may have answered already. False when the exchange is over. */
+static bool pump_up(struct http_forward *fw) {
+    struct way *w = &fw->up;
+    int err = 0;
+    if (fw->stopped) return true;
+    enum moved moved = move_head(w, fw->far, &err);
+    if (moved == MOVED_ALL) moved = move_body(fw, w, fw->c->stream, fw->far, &err);
+    switch (moved) {
+    case MOVED_ALL:
+    case MOVED_SOME: break;
+    case MOVED_REFUSED: fw->stopped = true; break;
+    case MOVED_LOST: abort_exchange(fw, err, ""); return false;
+    case MOVED_FAULT:
+        if (w->body.fault == HTTP1_FAULT_INCOMPLETE) abort_exchange(fw, ERR_CLIENT_GONE, "before its request was complete");
+        else fail(fw, http1_fault_err(w->body.fault), http1_fault_status(w->body.fault), http1_fault_text(w->body.fault));
+        return false;
     }
     return true;
 }
 
-/* Moves one piece of a body: looks at n bytes from p, writes what belongs to it, and returns how many were used up; 0: the
- * other side is full. payload_only: chunk framing stays behind. */
-static long move(struct http1_body *b, const uint8_t *p, size_t n, struct stream *to, bool payload_only) {
-    struct http1_body trial = *b;
-    bool content = true;
-    long took = payload_only ? http1_body_take(&trial, p, n, &content) : http1_body_take_all(&trial, p, n);
-    if (took <= 0) return took;
-    long wrote = content || !payload_only ? stream_write(to, p, (size_t)took) : took;
-    if (wrote < 0) return wrote;
-    if (wrote == took) *b = trial;
-    else if (payload_only) http1_body_take(b, p, (size_t)wrote, &content);
-    else http1_body_take_all(b, p, (size_t)wrote);
-    return wrote;
-}
+/* --- 4. the response --- */
 
-/* --- the request --- */
-
-/* False: x is gone. */
-static bool pump_up(struct forward *x, size_t *budget) {
-    const uint8_t *p;
-    size_t n;
-    long err;
-    if (!x->far || x->up_stopped) return true;
-    if (!flush(&x->request, x->far, &err)) {
-        x->up_stopped = err < 0; /* its answer or its end tells */
-        return true;
-    }
-    while (!http1_body_done(&x->up) && *budget) {
-        int r = stream_peek(x->client, &p, &n);
-        if (r == STREAM_NONE) return true;
-        if (r != STREAM_BYTES) {
-            cut(x, r < 0 ? r : ERR_CLIENT_GONE, "client", "in the middle of its request");
-            return false;
-        }
-        if (n > *budget) n = *budget;
-        long moved = move(&x->up, p, n, x->far, false);
-        if (moved == 0) return true;
-        if (moved == ERR_CLIENT_PROTOCOL) {
-            fail(x, ERR_CLIENT_PROTOCOL, "client", "the chunks of the request are malformed");
-            return false;
-        }
-        if (moved < 0) {
-            x->up_stopped = true;
-            return true;
-        }
-        stream_consume(x->client, (size_t)moved);
-        x->up_bytes += (uint64_t)moved;
-        *budget -= (size_t)moved;
-    }
-    return true;
-}
-
-/* --- the answer --- */
-
-static void on_opened(struct flow *f, struct stream *far, int err, const char *detail, void *arg);
-
-/* The way ended, or what came over it was no answer. False: x is gone; else it opens another way. */
-static bool no_answer(struct forward *x, int err, const char *detail) {
-    bool nothing = x->have == 0 && x->interims == 0 && !x->answered;
-    if (nothing && x->reused && x->may_repeat && err != ERR_TARGET_PROTOCOL) {
-        log_debug("inbound", "the kept way had ended; asking again");
-        stream_free(x->far);
-        x->far = NULL;
-        x->reused = false;
-        x->up_stopped = false;
-        x->request.sent = 0;
-        set_state(x, FORWARD_OPENING);
-        if (flow_reopen(x->flow) == 0) return true;
-        err = ERR_NO_MEMORY;
-    }
-    fail(x, err, err_class(err) == ERR_CLASS_TARGET ? "target" : NULL, detail);
-    return false;
-}
-
-static bool grow(struct forward *x, size_t want) {
-    if (want <= x->cap) return true;
-    size_t cap = x->cap ? x->cap : 2048;
+static int reply_room(struct http_forward *fw, size_t want) {
+    size_t cap = fw->reply_cap ? fw->reply_cap : REPLY_BYTES;
     while (cap < want) cap *= 2;
-    uint8_t *p = realloc(x->head, cap);
-    if (!p) return false;
-    x->head = p;
-    x->cap = cap;
-    return true;
+    if (cap > HTTP1_HEAD_MAX) cap = HTTP1_HEAD_MAX;
+    if (cap <= fw->reply_cap) return 0;
+    uint8_t *grown = realloc(fw->reply, cap);
+    if (!grown) return ERR_NO_MEMORY;
+    fw->reply = grown;
+    fw->reply_cap = cap;
+    return 0;
 }
 
-static bool put_reply(struct forward *x, const struct http1_response *r, size_t head_len) {
-    size_t left = x->reply.n - x->reply.sent, cap = left + head_len + HTTP1_HEAD_GROWTH;
-    uint8_t *p = malloc(cap);
-    if (!p) return false;
-    if (left) memcpy(p, x->reply.p + x->reply.sent, left);
-    struct writer w = writer_of(p + left, cap - left);
-    http1_put_response(&w, r, x->keep, r->status == 101, x->unchunk);
-    free(x->reply.p);
-    x->reply = (struct pending){p, left + writer_len(&w), 0};
-    return !w.bad;
+/* Takes what the stream shows of the head. Its length, 0 for more, or an err. */
+static int take_reply(struct http_forward *fw, const uint8_t *p, size_t n) {
+    size_t before = fw->reply_len;
+    if (n > HTTP1_HEAD_MAX - before) n = HTTP1_HEAD_MAX - before;
+    int err = reply_room(fw, before + n);
+    if (err) return err;
+    memcpy(fw->reply + before, p, n);
+    int end = http1_head_end(&fw->scan, fw->reply, before + n);
+    if (end < 0) return http1_response_err(fw->scan.fault);
+    fw->reply_len = end > 0 ? (size_t)end : before + n;
+    stream_consume(fw->far, fw->reply_len - before);
+    fw->down.bytes += fw->reply_len - before;
+    fw->active = loop_now(fw->loop);
+    return end;
 }
 
-/* A complete head of len bytes. False: x is gone. */
-static bool take_head(struct forward *x, size_t len) {
-    struct http1_response r;
-    if (http1_response_parse(&r, x->head, len, x->is_head)) {
-        no_answer(x, ERR_TARGET_PROTOCOL, http1_fault_text(r.fault));
-        return false;
-    }
-    bool interim = r.status < 200 && r.status != 101;
-    if ((interim && ++x->interims > HTTP_FORWARD_INTERIMS) || (r.status == 101 && !x->upgrade)) {
-        no_answer(x, ERR_TARGET_PROTOCOL, interim ? "too many interim answers" : "101 without an Upgrade");
-        return false;
-    }
-    if (!interim) {
-        x->unchunk = x->http10 && r.end == HTTP1_END_CHUNKED;
-        if (r.end == HTTP1_END_CLOSE || x->unchunk || !http1_body_done(&x->up)) x->keep = false;
-        x->keep_far = r.keep;
-        http1_body_init(&x->down, r.end, r.content_length);
-        set_state(x, r.status == 101 ? FORWARD_TUNNEL : FORWARD_BODY);
-    }
-    if (!(interim && x->http10) && !put_reply(x, &r, len)) {
-        cut(x, ERR_NO_MEMORY, NULL, "");
-        return false;
-    }
-    x->have = x->taken = 0;
-    x->scan = (struct http1_scan){.response = true};
-    return true;
+/* The head as the client gets it takes its place in front of the body. */
+static int write_response(struct http_forward *fw, const struct http1_response *r, unsigned flags) {
+    size_t cap = fw->reply_len + HTTP1_FORWARD_MORE;
+    uint8_t *head = malloc(cap);
+    if (!head) return ERR_NO_MEMORY;
+    struct writer w = writer_of(head, cap);
+    http1_put_response(&w, r, flags);
+    free(fw->down.head);
+    fw->down.head = head;
+    fw->down.len = writer_len(&w);
+    fw->down.at = 0;
+    return w.bad ? ERR_INTERNAL : 0;
 }
 
-/* False: x is gone. */
-static bool read_head(struct forward *x) {
+/* 1xx: the final response follows. HTTP/1.0 knows none. */
+static int interim(struct http_forward *fw, const struct http1_response *r) {
+    if (++fw->interims > INTERIM_MAX) return ERR_TARGET_PROTOCOL;
+    fw->scan = (struct http1_scan){.response = true};
+    int err = fw->http10 ? 0 : write_response(fw, r, 0);
+    fw->reply_len = 0;
+    return err;
+}
+
+static int switching(struct http_forward *fw, const struct http1_response *r) {
+    if (!fw->upgrade) return ERR_TARGET_PROTOCOL;
+    int err = write_response(fw, r, HTTP1_FORWARD_UPGRADE);
+    if (err == 0) set_state(fw, FORWARD_SWITCHING);
+    return err;
+}
+
+static int final(struct http_forward *fw, const struct http1_response *r) {
+    struct way *w = &fw->down;
+    fw->keep = r->persistent;
+    w->plain = fw->http10 && r->framing == HTTP1_CHUNKED;
+    http1_body_init(&w->body, r->framing, r->content_length);
+    /* an answer to half a request: what follows of it could not be told from the next one */
+    if (r->framing == HTTP1_CLOSE || !request_sent(fw)) fw->last = true;
+    int err = write_response(fw, r, (fw->last ? HTTP1_FORWARD_CLOSE : 0) | (w->plain ? HTTP1_FORWARD_PLAIN : 0));
+    if (err == 0) set_state(fw, FORWARD_ANSWERED);
+    return err;
+}
+
+static int understand(struct http_forward *fw, const char **why) {
+    struct http1_response *r = malloc(sizeof *r);
+    if (!r) return ERR_NO_MEMORY;
+    int err = http1_parse_response(r, fw->reply, fw->reply_len, fw->head);
+    *why = http1_fault_text(r->fault);
+    if (err == 0) {
+        *why = r->status == 101 ? "a change of protocols that nobody asked for" : "too many interim responses";
+        err = r->status == 101 ? switching(fw, r) : r->status < 200 ? interim(fw, r) : final(fw, r);
+    }
+    free(r);
+    if (fw->state == FORWARD_REQUESTED) return err;
+    free(fw->reply);
+    fw->reply = NULL;
+    fw->reply_cap = fw->reply_len = 0;
+    return err;
+}
+
+/* Reads one head. False when there is none yet, or the exchange is over. */
+static bool pump_reply(struct http_forward *fw) {
     const uint8_t *p;
     size_t n;
-    while (x->state == FORWARD_HEAD) {
-        int r = stream_peek(x->far, &p, &n);
-        if (r == STREAM_NONE) return true;
-        if (r != STREAM_BYTES) {
-            return no_answer(x, r < 0 ? r : ERR_TARGET_RESET, "the server ended the connection before its answer");
-        }
-        if (n > HTTP1_HEAD_MAX - x->have) n = HTTP1_HEAD_MAX - x->have;
-        if (!grow(x, x->have + n)) {
-            fail(x, ERR_NO_MEMORY, NULL, "");
-            return false;
-        }
-        memcpy(x->head + x->have, p, n);
-        x->have += n;
-        int len = http1_head_end(&x->scan, x->head, x->have);
-        if (len < 0) {
-            no_answer(x, ERR_TARGET_PROTOCOL, http1_fault_text(x->scan.fault));
-            return false;
-        }
-        stream_consume(x->far, len ? (size_t)len - x->taken : n);
-        x->taken = x->have;
-        if (len && !take_head(x, (size_t)len)) return false;
+    const char *why = "";
+    int got = stream_peek(fw->far, &p, &n);
+    if (got == STREAM_NONE) return false;
+    if (got != STREAM_BYTES) {
+        if (fw->reused && fw->repeatable && fw->down.bytes == 0) ask_again(fw);
+        else fail(fw, got == STREAM_EOF ? ERR_TARGET_CLOSED : got, 0, "");
+        return false;
     }
-    return true;
+    int end = take_reply(fw, p, n);
+    if (end == 0) return true;
+    if (end < 0 && fw->scan.fault != HTTP1_FAULT_NONE) why = http1_fault_text(fw->scan.fault);
+    int err = end < 0 ? end : understand(fw, &why);
+    if (err) fail(fw, err, 0, why);
+    return err == 0;
 }
 
-/* False: x is gone. */
-static bool read_body(struct forward *x, size_t *budget) {
-    const uint8_t *p;
-    size_t n;
-    while (!http1_body_done(&x->down) && *budget) {
-        int r = stream_peek(x->far, &p, &n);
-        if (r == STREAM_NONE) return true;
-        if (r == STREAM_EOF && http1_body_eof(&x->down)) break;
-        if (r != STREAM_BYTES) {
-            cut(x, r < 0 ? r : ERR_TARGET_RESET, "target", "in the middle of its answer");
-            return false;
-        }
-        if (n > *budget) n = *budget;
-        long moved = move(&x->down, p, n, x->client, x->unchunk);
-        if (moved == 0) return true;
-        if (moved < 0) {
-            bool bad = moved == ERR_CLIENT_PROTOCOL;
-            cut(x, bad ? ERR_TARGET_PROTOCOL : (int)moved, bad ? "target" : "client",
-                bad ? "the chunks of the answer are malformed" : "");
-            return false;
-        }
-        stream_consume(x->far, (size_t)moved);
-        x->down_bytes += (uint64_t)moved;
-        *budget -= (size_t)moved;
+static void tunnel(struct http_forward *fw) {
+    struct flow *f = fw->flow;
+    struct stream *far = fw->far;
+    fw->flow = NULL;
+    fw->far = NULL;
+    conn_tunnel(fw->c, f, far, fw->up.bytes, fw->down.bytes);
+}
+
+/* The body; false when the exchange is over. */
+static bool pump_content(struct http_forward *fw) {
+    struct way *w = &fw->down;
+    int err = 0;
+    switch (move_body(fw, w, fw->far, fw->c->stream, &err)) {
+    case MOVED_SOME: return true;
+    case MOVED_ALL: finish(fw); break;
+    case MOVED_FAULT: abort_exchange(fw, http1_response_err(w->body.fault), http1_fault_text(w->body.fault)); break;
+    case MOVED_REFUSED:
+    case MOVED_LOST: abort_exchange(fw, err, ""); break;
     }
-    if (*budget == 0) return true;
-    done(x);
     return false;
 }
 
-static void on_tunnel_ended(const struct relay_end *end, void *arg) {
-    struct forward *x = arg;
-    struct access_user *user = x->user;
-    x->relay = NULL;
-    x->up_bytes += end->up;
-    x->down_bytes += end->down;
-    give_back(x, end->err, end->by == RELAY_CLIENT ? "client" : end->by == RELAY_SELF ? "adit" : "target", "");
-    forward_free(x);
-    listener_connection_gone(user);
-}
-
-static void start_tunnel(struct forward *x) {
-    struct relay_config c = {.loop = loop_of(x),
-                             .lingers = flow_lingers(x->listener->cfg.flows),
-                             .client = x->client,
-                             .far = x->far,
-                             .idle_timeout = x->listener->cfg.idle_timeout,
-                             .done = on_tunnel_ended,
-                             .arg = x};
-    x->client = x->far = NULL;
-    loop_timer_stop(&x->idle);
-    x->relay = relay_start(&c);
-    if (!x->relay) cut(x, ERR_NO_MEMORY, NULL, "");
-}
-
-/* False: x is gone, or belongs to its relay. */
-static bool pump_down(struct forward *x, size_t *budget) {
-    long err;
-    if (!x->far) return true;
-    if (x->state == FORWARD_HEAD && !read_head(x)) return false;
-    if (x->state == FORWARD_OPENING) return true;
-    if (x->reply.n) {
-        bool flushed = flush(&x->reply, x->client, &err);
-        x->answered |= x->reply.sent > 0;
-        if (err < 0) {
-            cut(x, (int)err, "client", "");
-            return false;
+static void pump_down(struct http_forward *fw) {
+    int err = 0;
+    for (;;) {
+        enum moved moved = move_head(&fw->down, fw->c->stream, &err);
+        if (moved == MOVED_REFUSED) abort_exchange(fw, err, "");
+        if (moved != MOVED_ALL) return;
+        if (fw->state == FORWARD_SWITCHING) {
+            tunnel(fw);
+            return;
         }
-        if (!flushed) return true;
+        if (fw->state == FORWARD_ANSWERED) {
+            pump_content(fw);
+            return;
+        }
+        if (!pump_reply(fw)) return;
     }
-    if (x->state == FORWARD_TUNNEL) {
-        start_tunnel(x);
-        return false;
-    }
-    return x->state != FORWARD_BODY || read_body(x, budget);
 }
 
-/* Moves what can be moved; what is left when the turn is over goes on in the next one. */
-static void pump(struct forward *x) {
-    size_t up = RELAY_TURN, down = RELAY_TURN;
-    x->moved_at = loop_now(loop_of(x));
-    if (!pump_up(x, &up) || !pump_down(x, &down)) return;
-    if (up == 0 || down == 0) defer_post(loop_defer(loop_of(x)), &x->more);
+static void pump(struct http_forward *fw) {
+    if (fw->state < FORWARD_REQUESTED) return;
+    if (pump_up(fw)) pump_down(fw);
 }
-
-static void on_more(void *arg) { pump(arg); }
 
 static void on_client(struct stream *s, unsigned events, void *arg) {
-    if (events & STREAM_DEAD) cut(arg, s->err, "client", "");
+    if (events & STREAM_DEAD) abort_exchange(arg, s->err, "");
     else pump(arg);
 }
 
@@ -410,105 +553,24 @@ static void on_far(struct stream *s, unsigned events, void *arg) {
     pump(arg);
 }
 
-static void on_idle(void *arg) {
-    struct forward *x = arg;
-    uint64_t due = x->moved_at + x->listener->cfg.idle_timeout * LOOP_MS;
-    if (due > loop_now(loop_of(x))) loop_timer_set(&x->idle, due);
-    else fail(x, ERR_IDLE, "adit", "");
+/* Between exchanges an origin has nothing to say. */
+static void on_kept(struct stream *s, unsigned events, void *arg) {
+    struct http_forward *fw = arg;
+    (void)events;
+    if (is_quiet(s)) return;
+    linger_close(flow_lingers(fw->c->listener->cfg.flows), s, NULL, 0);
+    fw->far = NULL;
 }
 
-/* --- the beginning --- */
+void http_forward_last(struct http_forward *fw) { fw->last = true; }
 
-static void begin(struct forward *x, struct stream *far) {
-    x->far = far;
-    set_state(x, FORWARD_HEAD);
-    stream_own(far, on_far, x);
-    pump(x);
-}
-
-static void on_opened(struct flow *f, struct stream *far, int err, const char *detail, void *arg) {
-    struct forward *x = arg;
-    (void)f;
-    if (!err) {
-        begin(x, far);
-    } else if (x->relay) { /* the set ends */
-        struct relay_end end = {0};
-        relay_free(x->relay, &end);
-        x->relay = NULL;
-        x->up_bytes += end.up;
-        x->down_bytes += end.down;
-        cut(x, err, "adit", "");
-    } else if (err == ERR_SHUTDOWN) {
-        cut(x, err, "adit", "");
-    } else {
-        fail(x, err, NULL, detail);
-    }
-}
-
-static struct forward *forward_new(struct conn *c, const struct http1_request *r, size_t head_len, const struct dest *d) {
-    struct forward *x = calloc(1, sizeof *x);
-    size_t cap = head_len + r->authority.n + HTTP1_HEAD_GROWTH;
-    if (!x) return NULL;
-    x->request.p = malloc(cap);
-    if (!x->request.p) {
-        free(x);
-        return NULL;
-    }
-    struct writer w = writer_of(x->request.p, cap);
-    http1_put_request(&w, r);
-    x->request.n = w.bad ? 0 : writer_len(&w);
-    x->listener = c->listener;
-    x->user = c->user;
-    x->remote = c->remote;
-    x->accepted = c->accepted;
-    x->dest = *d;
-    x->is_head = http1_method_is(r, "HEAD");
-    x->upgrade = http1_wants_upgrade(r);
-    x->http10 = r->minor == 0;
-    x->keep = http1_wants_keep(r);
-    x->may_repeat = http1_idempotent(r) && r->framing == HTTP1_NO_BODY;
-    http1_body_init(&x->up, r->framing == HTTP1_CHUNKED ? HTTP1_END_CHUNKED
-                            : r->framing == HTTP1_LENGTH ? HTTP1_END_LENGTH
-                                                         : HTTP1_END_NONE,
-                    r->content_length);
-    x->scan.response = true;
-    loop_timer_init(&x->idle, loop_of(x), on_idle, x);
-    defer_init(&x->more, on_more, x);
-    return x;
-}
-
-void http_forward(struct conn *c, const struct http1_request *r, size_t head_len, const struct dest *d) {
-    struct listener *l = c->listener;
-    int err = ERR_NO_MEMORY;
-    struct forward *x = forward_new(c, r, head_len, d);
-    struct stream *kept = conn_take_kept(c, d);
-    struct flow_request rq = {.dest = *d,
-                              .listener = l->cfg.name,
-                              .protocol = "http",
-                              .remote = c->remote,
-                              .accepted = c->accepted};
-    if (x && x->request.n == 0) { /* cannot be: a head grows by less */
-        forward_free(x);
-        x = NULL;
-        err = ERR_INTERNAL;
-    }
-    if (x) x->flow = flow_lend(l->cfg.flows, &rq, kept != NULL, c->kept.transport, on_opened, x, &err);
-    if (!x || !x->flow) {
-        if (x) forward_free(x);
-        stream_free(kept);
-        conn_refuse(c, http_in_reply, "http", d, err, 0, "");
-        return;
-    }
-    x->client = conn_give(c);
-    stream_own(x->client, on_client, x);
-    if (x->client->err) { /* its DEAD event came with the last bytes of the request */
-        stream_free(kept);
-        cut(x, x->client->err, "client", "");
-        return;
-    }
-    x->moved_at = loop_now(loop_of(x));
-    if (l->cfg.idle_timeout) loop_timer_set(&x->idle, x->moved_at + l->cfg.idle_timeout * LOOP_MS);
-    if (!kept) return;
-    x->reused = true;
-    begin(x, kept);
+void http_forward_free(struct http_forward *fw) {
+    if (!fw) return;
+    loop_timer_stop(&fw->again);
+    loop_timer_stop(&fw->idle);
+    drop_far(fw, ERR_CANCELLED);
+    way_clear(&fw->up);
+    way_clear(&fw->down);
+    free(fw->reply);
+    free(fw);
 }

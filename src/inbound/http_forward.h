@@ -1,24 +1,34 @@
-/* http_forward.h - one plain HTTP request and its answer, passed between a client and an origin server. Private to
- * src/inbound. Sources: RFC 9110 sections 7.6, 7.8 and 10.1.1, RFC 9112 sections 6, 7 and 9.
+/* http_forward.h - passes on the plain HTTP requests of one client's connection (RFC 9110 section 7.6, RFC 9112). Private to
+ * src/inbound.
  *
- * http_in hands over a request in absolute-form. This opens the way, sends the request in origin-form, passes on interim
- * answers, the answer and both bodies as they come, with back-pressure, and then gives the client's connection back to
- * listen.c for its next request, together with the way if it can be used again. What the client sends meanwhile stays unread
- * in its socket, so that pipelined requests are served in order. 101 turns the connection into a tunnel.
+ * A connection's requests are served one after another: each is an exchange, a flow with its own access record. While it runs
+ * the client's next request stays unread in its socket. A head is read whole and written anew (codec/http1_forward.h); bodies
+ * pass in their frames as they come (codec/http1_body.h), with back-pressure both ways and without being kept.
  *
- * A failure before the answer has begun is worded as an error page and ends the connection; one in its middle resets the
- * client, for whom the answer would else look complete. A request goes out once. It goes out a second time, on a new way, only
- * if it may (idempotent, without a body) and the old way ended before the first byte of an answer.
+ * Streams      The stream to an origin is kept for the client's next request to the same host and port if the response left
+ *              it clean: whatever an origin says unasked ends it, and so does another upstream. An origin may close it at any
+ *              time; a request without a body and with an idempotent method is sent once more, on a new stream, if not a byte
+ *              came back. Nothing else is ever sent twice.
+ * Interim      1xx go to HTTP/1.1 clients. After a 101 that was asked for, the two streams are a tunnel, the same flow.
+ * Errors       Before the response's head: a page with the reason and its Proxy-Status, then the end. After it: a reset of the
+ *              client, so that a part does not pass for the whole.
+ * Limits       One head in each direction, HTTP1_HEAD_MAX; the listener's idle_timeout within an exchange,
+ *              HTTP_KEEP_ALIVE between two.
  */
 #ifndef ADIT_INBOUND_HTTP_FORWARD_H
 #define ADIT_INBOUND_HTTP_FORWARD_H
 
-#include "codec/http1.h"
 #include "inbound/conn.h"
 
-#define HTTP_FORWARD_INTERIMS 16 /* 1xx answers to one request; one more breaks the protocol */
+#define HTTP_KEEP_ALIVE 60000 /* ms that a connection may wait for its next request */
 
-/* Takes the connection's stream; c is CONN_DONE then. c->bytes holds the head of head_len bytes that r points into. */
-void http_forward(struct conn *c, const struct http1_request *r, size_t head_len, const struct dest *d);
+/* Starts the exchange for a request whose head has been taken, and puts the connection into CONN_FORWARDING: until it is
+ * over, the client's stream is the forwarder's. The end is conn_next(), or the end of the connection. Nothing of r is used
+ * after the call. Refuses the request if it cannot be passed on. */
+void http_forward_start(struct conn *c, const struct http1_request *r, const struct dest *d);
+/* The current exchange is the last. */
+void http_forward_last(struct http_forward *fw);
+/* Resets what is kept or under way; the record of an exchange must have been written. NULL is allowed. */
+void http_forward_free(struct http_forward *fw);
 
 #endif

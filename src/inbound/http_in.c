@@ -13,18 +13,19 @@ size_t http_in_reply(const struct flow_request *rq, int err, const char *detail,
     if (err == 0) {
         http1_put_connect_ok(&w);
     } else {
-        struct http1_error e = {.err = err, .status = rq->hint, .detail = detail, .detail_len = strlen(detail)};
+        struct http1_error e = {.err = err,
+                                .status = rq->hint & ~HTTP_IN_HEAD,
+                                .head = rq->hint & HTTP_IN_HEAD,
+                                .detail = detail,
+                                .detail_len = strlen(detail)};
         http1_put_error(&w, &e);
     }
     return w.bad ? 0 : writer_len(&w);
 }
 
-static void refuse(struct conn *c, const struct dest *d, int err, int status, const char *detail) {
-    conn_refuse(c, http_in_reply, "http", d, err, status, detail);
-}
-
-static void refuse_fault(struct conn *c, enum http1_fault fault) {
-    refuse(c, NULL, http1_fault_err(fault), http1_fault_status(fault), http1_fault_text(fault));
+static void refuse_fault(struct conn *c, enum http1_fault fault, int hint) {
+    conn_refuse(c, http_in_reply, "http", NULL, http1_fault_err(fault), http1_fault_status(fault) | hint,
+                http1_fault_text(fault));
 }
 
 /* Whether the request carries what the listener asks for. */
@@ -44,18 +45,21 @@ bool http_in_request(struct conn *c) {
     int used = http1_head_end(&c->scan, c->bytes, c->have);
     if (used == 0) return false;
     if (used < 0) {
-        refuse_fault(c, c->scan.fault);
+        refuse_fault(c, c->scan.fault, 0);
         return false;
     }
     conn_take(c, (size_t)used);
     if (http1_parse(&r, c->bytes, (size_t)used)) {
-        refuse_fault(c, r.fault);
-    } else if (!authorized(c, &r)) {
-        refuse(c, NULL, ERR_CLIENT_AUTH, 0, "");
+        refuse_fault(c, r.fault, 0);
+        return false;
+    }
+    int hint = http1_method_is(&r, "HEAD") ? HTTP_IN_HEAD : 0;
+    if (!authorized(c, &r)) {
+        conn_refuse(c, http_in_reply, "http", NULL, ERR_CLIENT_AUTH, hint, "");
     } else if (http1_dest(&r, &d)) {
-        refuse_fault(c, r.fault); /* origin-form ends here too: a Host field never names a destination */
+        refuse_fault(c, r.fault, hint); /* origin-form ends here too: a Host field never names a destination */
     } else if (r.form == HTTP1_ABSOLUTE) {
-        if (conn_admit(c, http_in_reply, "http", &d)) http_forward(c, &r, (size_t)used, &d);
+        http_forward_start(c, &r, &d);
     } else {
         conn_flow(c, http_in_reply, "http", &d);
     }

@@ -10,6 +10,7 @@
 #include "base/secret.h"
 #include "codec/socks.h"
 #include "inbound/conn.h"
+#include "inbound/http_forward.h"
 #include "inbound/http_in.h"
 #include "inbound/socks_in.h"
 #include "net/sock.h"
@@ -18,12 +19,11 @@
 #define CONN_BYTES 600 /* holds every SOCKS message; HTTP heads grow from here to HTTP1_HEAD_MAX */
 
 static void conn_read(struct conn *c);
-static void conn_leave(struct conn *c);
-static bool is_idle(const struct conn *c);
+static void on_stream(struct stream *s, unsigned events, void *arg);
 
 void conn_set_state(struct conn *c, enum conn_state state) {
     static const char *const words[] = {"first", "socks-greeting", "socks-auth", "socks-request",
-                                        "socks4", "http",          "done"};
+                                        "socks4", "http",          "forwarding", "done"};
     log_trace("inbound", "connection from=%s to=%s", words[c->state], words[state]);
     c->state = state;
 }
@@ -49,14 +49,14 @@ static void listener_release(struct listener *l) {
     free(l);
 }
 
-void listener_connection_gone(struct access_user *u) {
+/* One connection of the user less: the listener may go with it. */
+static void connection_gone(void *arg) {
+    struct access_user *u = arg;
     struct listener *l = u->listener;
     access_leave(u);
     l->connections--;
     listener_release(l);
 }
-
-static void connection_gone(void *arg) { listener_connection_gone(arg); }
 
 static int copy_users(struct listen_config *to, const struct listen_config *c) {
     struct listen_user *users = c->n_users ? calloc(c->n_users, sizeof *users) : NULL;
@@ -152,17 +152,27 @@ const struct listen_counts *listener_counts(const struct listener *l) { return &
 
 /* --- a connection --- */
 
-static void conn_free(struct conn *c) {
-    struct listener *l = c->listener;
-    if (c->prev) c->prev->next = c->next;
-    else l->head = c->next;
-    if (c->next) c->next->prev = c->prev;
-    loop_timer_stop(&c->timer);
-    defer_cancel(&c->start);
-    stream_free(c->stream);
-    stream_free(c->kept.stream);
+static void drop_bytes(struct conn *c) {
     if (c->bytes) secret_wipe(c->bytes, c->cap); /* may hold credentials */
     free(c->bytes);
+    c->bytes = NULL;
+    c->cap = c->len = c->have = 0;
+}
+
+/* The connection is over: from here on it does not touch its listener, which may go with the last of them. */
+static void conn_leave(struct conn *c) {
+    conn_set_state(c, CONN_DONE);
+    if (c->prev) c->prev->next = c->next;
+    else c->listener->head = c->next;
+    if (c->next) c->next->prev = c->prev;
+}
+
+/* After conn_leave(). */
+static void conn_free(struct conn *c) {
+    loop_timer_stop(&c->timer);
+    http_forward_free(c->forward);
+    stream_free(c->stream);
+    drop_bytes(c);
     free(c);
 }
 
@@ -173,7 +183,8 @@ static const char *protocol_of(const struct conn *c) {
     case CONN_SOCKS_AUTH:
     case CONN_SOCKS_REQUEST: return "socks5";
     case CONN_SOCKS4: return "socks4";
-    case CONN_HTTP: return "http";
+    case CONN_HTTP:
+    case CONN_FORWARDING: return "http";
     case CONN_FIRST:
     case CONN_DONE: break;
     }
@@ -186,12 +197,17 @@ void listener_free(struct listener *l) {
     l->file = (struct unix_sock){0};
     sock_listen_free(l->sock);
     l->sock = NULL;
-    while (l->head) { /* each with its record */
-        struct conn *c = l->head;
-        stream_reset(c->stream, ERR_SHUTDOWN); /* nothing lingers */
-        if (is_idle(c)) conn_leave(c);
-        else conn_refuse(c, NULL, protocol_of(c), NULL, ERR_SHUTDOWN, 0, "");
-        conn_free(c);
+    for (struct conn *c = l->head, *next; c; c = next) {
+        next = c->next;
+        if (c->state == CONN_FORWARDING) {
+            http_forward_last(c->forward);
+        } else if (c->waiting) {
+            conn_close(c, NULL, 0);
+        } else { /* each with its record */
+            stream_reset(c->stream, ERR_SHUTDOWN); /* nothing lingers */
+            conn_refuse(c, NULL, protocol_of(c), NULL, ERR_SHUTDOWN, 0, "");
+            conn_free(c);
+        }
     }
     l->closing = true;
     listener_release(l);
@@ -217,26 +233,62 @@ void conn_refuse(struct conn *c, flow_reply *reply, const char *protocol, const 
                  const char *detail) {
     struct flow_request rq = request_of(c, reply, protocol);
     rq.hint = hint;
-    conn_set_state(c, CONN_DONE);
+    conn_leave(c);
     flow_refuse(c->listener->cfg.flows, &rq, d, err, detail);
 }
 
-bool conn_admit(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d) {
+bool conn_admit(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d, int hint) {
     struct listener *l = c->listener;
     if (l->cfg.is_self && l->cfg.is_self(d, l->cfg.arg))
-        conn_refuse(c, reply, protocol, d, ERR_CLIENT_LOOP, 0, "");
+        conn_refuse(c, reply, protocol, d, ERR_CLIENT_LOOP, hint, "");
     else if (c->over_limit)
-        conn_refuse(c, reply, protocol, d, ERR_LIMIT, 0, c->over_limit);
+        conn_refuse(c, reply, protocol, d, ERR_LIMIT, hint, c->over_limit);
     return c->state != CONN_DONE;
 }
 
 void conn_flow(struct conn *c, flow_reply *reply, const char *protocol, const struct dest *d) {
-    struct listener *l = c->listener;
-    if (!conn_admit(c, reply, protocol, d)) return;
+    if (!conn_admit(c, reply, protocol, d, 0)) return;
     struct flow_request rq = request_of(c, reply, protocol);
     rq.dest = *d;
-    conn_set_state(c, CONN_DONE);
-    flow_open(l->cfg.flows, &rq);
+    conn_leave(c);
+    flow_open(c->listener->cfg.flows, &rq);
+}
+
+void conn_close(struct conn *c, const void *last, size_t n) {
+    struct access_user *user = c->user;
+    struct stream *s = c->stream;
+    c->stream = NULL;
+    conn_leave(c);
+    linger_close(flow_lingers(c->listener->cfg.flows), s, last, n);
+    conn_free(c);
+    connection_gone(user);
+}
+
+void conn_reset(struct conn *c, int err) {
+    struct access_user *user = c->user;
+    stream_reset(c->stream, (enum err)err);
+    conn_leave(c);
+    conn_free(c);
+    connection_gone(user);
+}
+
+void conn_tunnel(struct conn *c, struct flow *f, struct stream *far, uint64_t up, uint64_t down) {
+    struct stream *s = c->stream;
+    c->stream = NULL;
+    conn_leave(c);
+    flow_tunnel(f, s, far, connection_gone, c->user, up, down);
+    conn_free(c);
+}
+
+void conn_next(struct conn *c) {
+    struct listener *l = c->listener;
+    drop_bytes(c);
+    c->scan = (struct http1_scan){0};
+    c->waiting = true;
+    conn_set_state(c, CONN_HTTP);
+    loop_timer_set(&c->timer, loop_now(l->cfg.loop) + HTTP_KEEP_ALIVE * LOOP_MS);
+    stream_own(c->stream, on_stream, c);
+    conn_read(c);
 }
 
 bool conn_user_ok(const struct conn *c, const void *name, size_t name_len, const void *password,
@@ -293,6 +345,7 @@ static bool step(struct conn *c) {
     case CONN_SOCKS_REQUEST: return socks_in_request(c);
     case CONN_SOCKS4: return socks_in_socks4(c);
     case CONN_HTTP: return http_in_request(c);
+    case CONN_FORWARDING:
     case CONN_DONE: break;
     }
     return false;
@@ -321,18 +374,9 @@ static int fill(struct conn *c, const uint8_t *p, size_t n) {
     return 0;
 }
 
-/* The end of a client that has asked for nothing more: no record. */
-static void conn_leave(struct conn *c) {
-    struct listener *l = c->listener;
-    linger_close(flow_lingers(l->cfg.flows), conn_give(c), NULL, 0);
-    listener_connection_gone(c->user);
-}
-
-static bool is_idle(const struct conn *c) { return c->again && !c->timing; }
-
-/* The first bytes of another request: from here on it has the time that each has. */
-static void begin_again(struct conn *c) {
-    c->timing = true;
+/* The first byte of another request: it has its own deadline. */
+static void begin_next(struct conn *c) {
+    c->waiting = false;
     c->accepted = loop_now(c->listener->cfg.loop);
     loop_timer_set(&c->timer, c->accepted + c->listener->cfg.handshake_timeout * LOOP_MS);
 }
@@ -343,16 +387,23 @@ static void conn_read(struct conn *c) {
         size_t n;
         int r = stream_peek(c->stream, &p, &n);
         if (r == STREAM_NONE) return;
+        if (c->waiting && r != STREAM_BYTES) { /* it has had all it wanted */
+            conn_close(c, NULL, 0);
+            return;
+        }
+        if (c->waiting) begin_next(c);
         if (r == STREAM_BYTES) r = fill(c, p, n);
         else if (r == STREAM_EOF) r = ERR_CLIENT_GONE;
         if (r < 0) {
-            if (is_idle(c)) conn_leave(c);
-            else conn_refuse(c, NULL, protocol_of(c), NULL, r, 0, "before its request was complete");
+            conn_refuse(c, NULL, protocol_of(c), NULL, r, 0, "before its request was complete");
             break;
         }
-        if (is_idle(c)) begin_again(c);
         while (c->have && step(c)) continue;
         if (c->state == CONN_DONE) break;
+        if (c->state == CONN_FORWARDING) {
+            drop_bytes(c);
+            return;
+        }
         if (c->have > c->len) { /* a part of a message: the stream goes on behind it */
             stream_consume(c->stream, c->have - c->len);
             c->len = c->have;
@@ -368,84 +419,23 @@ static void on_stream(struct stream *s, unsigned events, void *arg) {
 
 static void on_timeout(void *arg) {
     struct conn *c = arg;
-    if (is_idle(c)) conn_leave(c);
-    else conn_refuse(c, c->state == CONN_HTTP ? http_in_reply : NULL, protocol_of(c), NULL, ERR_CLIENT_TIMEOUT, 0, "");
+    if (c->waiting) {
+        conn_close(c, NULL, 0);
+        return;
+    }
+    conn_refuse(c, c->state == CONN_HTTP ? http_in_reply : NULL, protocol_of(c), NULL, ERR_CLIENT_TIMEOUT, 0, "");
     conn_free(c);
 }
 
-/* --- between two requests --- */
-
-struct stream *conn_give(struct conn *c) {
-    struct stream *s = c->stream;
-    c->stream = NULL;
-    stream_own(s, NULL, NULL);
-    conn_set_state(c, CONN_DONE);
-    return s;
-}
-
-static void drop_kept(struct conn *c) {
-    if (c->kept.stream) stream_finish(c->kept.stream);
-    stream_free(c->kept.stream);
-    c->kept.stream = NULL;
-}
-
-struct stream *conn_take_kept(struct conn *c, const struct dest *d) {
-    struct stream *s = c->kept.stream;
-    if (!s || !dest_equal(&c->kept.dest, d)) {
-        drop_kept(c);
-        return NULL;
-    }
-    c->kept.stream = NULL;
-    stream_own(s, NULL, NULL);
-    return s;
-}
-
-/* Whatever a server says unasked, it is no answer to the next request. */
-static void on_kept(struct stream *s, unsigned events, void *arg) {
-    const uint8_t *p;
-    size_t n;
-    if (events & STREAM_DEAD || stream_peek(s, &p, &n) != STREAM_NONE) drop_kept(arg);
-}
-
-static void on_start(void *arg) { conn_read(arg); }
+/* --- accepting --- */
 
 static void link_conn(struct listener *l, struct conn *c) {
     c->listener = l;
     c->next = l->head;
     if (l->head) l->head->prev = c;
     l->head = c;
-    defer_init(&c->start, on_start, c);
     loop_timer_init(&c->timer, l->cfg.loop, on_timeout, c);
 }
-
-void conn_resume(struct access_user *u, struct stream *client, const struct addr *remote, const struct conn_kept *kept) {
-    struct listener *l = u->listener;
-    const uint8_t *p;
-    size_t n;
-    struct conn *c = l->closing ? NULL : calloc(1, sizeof *c);
-    if (!c) {
-        stream_free(kept->stream);
-        linger_close(flow_lingers(l->cfg.flows), client, NULL, 0);
-        listener_connection_gone(u);
-        return;
-    }
-    c->user = u;
-    c->stream = client;
-    c->remote = *remote;
-    c->again = true;
-    c->state = CONN_HTTP;
-    c->kept = *kept;
-    link_conn(l, c);
-    loop_timer_set(&c->timer, loop_now(l->cfg.loop) + CONN_KEEP_ALIVE * LOOP_MS);
-    stream_own(client, on_stream, c);
-    if (c->kept.stream) {
-        stream_own(c->kept.stream, on_kept, c);
-        if (stream_peek(c->kept.stream, &p, &n) != STREAM_NONE) drop_kept(c);
-    }
-    defer_post(loop_defer(l->cfg.loop), &c->start); /* the next request may be there already */
-}
-
-/* --- accepting --- */
 
 static void drop(struct stream *s, int err) {
     stream_reset(s, err);

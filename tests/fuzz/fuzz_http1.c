@@ -48,10 +48,10 @@ static void check_round_trip(const struct http1_request *r) {
     writer_u8(&w, ' ');
     put_span(&w, r->target);
     writer_bytes(&w, r->minor ? " HTTP/1.1\r\n" : " HTTP/1.0\r\n", 11);
-    for (unsigned i = 0; i < r->field_count; i++) {
-        put_span(&w, r->fields[i].name);
+    for (unsigned i = 0; i < r->fields.count; i++) {
+        put_span(&w, r->fields.v[i].name);
         writer_bytes(&w, ":", 1);
-        put_span(&w, r->fields[i].value);
+        put_span(&w, r->fields.v[i].value);
         writer_bytes(&w, "\r\n", 2);
     }
     writer_bytes(&w, "\r\n", 2);
@@ -59,9 +59,9 @@ static void check_round_trip(const struct http1_request *r) {
     CHECK(same(r->method, again.method) && same(r->target, again.target) && r->minor == again.minor);
     CHECK(r->form == again.form && same(r->authority, again.authority) && same(r->path, again.path));
     CHECK(r->framing == again.framing && r->content_length == again.content_length);
-    CHECK(r->field_count == again.field_count);
-    for (unsigned i = 0; i < r->field_count; i++)
-        CHECK(same(r->fields[i].name, again.fields[i].name) && same(r->fields[i].value, again.fields[i].value));
+    CHECK(r->fields.count == again.fields.count);
+    for (unsigned i = 0; i < r->fields.count; i++)
+        CHECK(same(r->fields.v[i].name, again.fields.v[i].name) && same(r->fields.v[i].value, again.fields.v[i].value));
 }
 
 static void check_dest(struct http1_request *r) {
@@ -85,7 +85,7 @@ static void check_credentials(const struct http1_request *r) {
     struct http1_basic c;
     int got = http1_basic(r, buf, sizeof buf, &c);
 
-    CHECK((got == 0) == !http1_field(r, "Proxy-Authorization", NULL));
+    CHECK((got == 0) == !http1_field(&r->fields, "Proxy-Authorization", NULL));
     if (got <= 0) return;
     CHECK(c.user == buf && c.password == buf + c.user_len + 1 && c.user_len + 1 + c.password_len <= sizeof buf);
     CHECK(!memchr(c.user, ':', c.user_len) && c.password[-1] == ':');
@@ -100,16 +100,16 @@ static void check_request(const uint8_t *data, size_t size) {
         CHECK(r.fault != HTTP1_FAULT_NONE);
         return;
     }
-    CHECK(r.fault == HTTP1_FAULT_NONE && r.field_count <= HTTP1_FIELDS_MAX && r.minor <= 1);
+    CHECK(r.fault == HTTP1_FAULT_NONE && r.fields.count <= HTTP1_FIELDS_MAX && r.minor <= 1);
     CHECK(r.method.n > 0 && clean(r.method, false) && r.target.n > 0 && clean(r.target, false));
-    for (unsigned i = 0; i < r.field_count; i++) {
-        CHECK(r.fields[i].name.n > 0 && clean(r.fields[i].name, false) && clean(r.fields[i].value, true));
-        CHECK(http1_field(&r, "host", NULL) == r.host);
+    for (unsigned i = 0; i < r.fields.count; i++) {
+        CHECK(r.fields.v[i].name.n > 0 && clean(r.fields.v[i].name, false) && clean(r.fields.v[i].value, true));
+        CHECK(http1_field(&r.fields, "host", NULL) == r.host);
     }
-    if (r.framing == HTTP1_CHUNKED) CHECK(r.minor == 1 && !http1_field(&r, "content-length", NULL));
-    if (r.framing == HTTP1_NO_BODY) CHECK(!http1_field(&r, "content-length", NULL));
-    if (r.framing != HTTP1_CHUNKED) CHECK(!http1_field(&r, "transfer-encoding", NULL));
-    http1_connection_has(&r, "close");
+    if (r.framing == HTTP1_CHUNKED) CHECK(r.minor == 1 && !http1_field(&r.fields, "content-length", NULL));
+    if (r.framing == HTTP1_NO_BODY) CHECK(!http1_field(&r.fields, "content-length", NULL));
+    if (r.framing != HTTP1_CHUNKED) CHECK(!http1_field(&r.fields, "transfer-encoding", NULL));
+    http1_connection_has(&r.fields, "close");
     http1_put_origin_target(&w, &r);
     CHECK(!w.bad && writer_len(&w) > 0 && clean((struct http1_span){(char *)out, writer_len(&w)}, false));
     check_round_trip(&r);

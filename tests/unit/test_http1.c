@@ -168,7 +168,7 @@ static void head_has_a_limit(void **state) {
     assert_int_equal(http1_head_end(&s, p, HTTP1_HEAD_MAX - 1), 0);
     assert_int_equal(http1_head_end(&s, p, HTTP1_HEAD_MAX), HTTP1_HEAD_MAX);
     assert_int_equal(http1_parse(r, p, HTTP1_HEAD_MAX), 0);
-    assert_int_equal(r->fields[1].value.n, HTTP1_HEAD_MAX - 4 - (sizeof begin - 1));
+    assert_int_equal(r->fields.v[1].value.n, HTTP1_HEAD_MAX - 4 - (sizeof begin - 1));
 
     memcpy(p + HTTP1_HEAD_MAX - 4, "a\r\n\r\n", 5); /* one byte more */
     s = (struct http1_scan){0};
@@ -192,8 +192,8 @@ static void fields_have_a_limit(void **state) {
     for (unsigned i = 1; i < HTTP1_FIELDS_MAX; i++) n += (size_t)sprintf(p + n, "F%u: %u\r\n", i, i);
     memcpy(p + n, "\r\n", 2);
     assert_int_equal(http1_parse(&r, p, n + 2), 0);
-    assert_int_equal(r.field_count, HTTP1_FIELDS_MAX);
-    assert_true(http1_span_is(r.fields[HTTP1_FIELDS_MAX - 1].value, "99"));
+    assert_int_equal(r.fields.count, HTTP1_FIELDS_MAX);
+    assert_true(http1_span_is(r.fields.v[HTTP1_FIELDS_MAX - 1].value, "99"));
 
     memcpy(p + n, "Z: \r\n\r\n", 7);
     assert_int_equal(http1_head_end(&s, p, n + 4), 0);
@@ -259,13 +259,13 @@ static void parts_of_a_request(void **state) {
     assert_int_equal(r->form, HTTP1_ORIGIN);
     assert_span(r->path, "/a?b=c");
     assert_span(r->authority, "");
-    assert_int_equal(r->field_count, 5);
-    assert_span(r->fields[0].name, "Host");
+    assert_int_equal(r->fields.count, 5);
+    assert_span(r->fields.v[0].name, "Host");
     assert_span(r->host->value, "h:81");
-    assert_span(r->fields[1].value, "");
-    assert_span(r->fields[2].value, "");
-    assert_span(r->fields[3].name, "X-Token!#$%&'*+-.^_`|~09");
-    assert_span(r->fields[3].value, "a \t b\xff");
+    assert_span(r->fields.v[1].value, "");
+    assert_span(r->fields.v[2].value, "");
+    assert_span(r->fields.v[3].name, "X-Token!#$%&'*+-.^_`|~09");
+    assert_span(r->fields.v[3].value, "a \t b\xff");
     assert_int_equal(r->framing, HTTP1_LENGTH);
     assert_int_equal(r->content_length, 12);
 }
@@ -307,7 +307,7 @@ static void every_byte_of_a_value_is_judged(void **state) {
             assert_int_equal(r->fault, HTTP1_FAULT_CONTROL);
         } else {
             assert_int_equal(r->fault, HTTP1_FAULT_NONE);
-            assert_int_equal(r->fields[1].value.n, 3);
+            assert_int_equal(r->fields.v[1].value.n, 3);
         }
     }
 }
@@ -447,29 +447,29 @@ static void only_chunked_is_known(void **state) {
 
 static void fields_are_found_in_any_case(void **state) {
     struct http1_request *r = parse_ok(BYTES(HEAD("a: 1\r\nB: 2\r\nA: 3\r\n")));
-    const struct http1_field *f = http1_field(r, "A", NULL);
+    const struct http1_field *f = http1_field(&r->fields, "A", NULL);
     (void)state;
 
     assert_non_null(f);
     assert_span(f->value, "1");
-    f = http1_field(r, "a", f);
+    f = http1_field(&r->fields, "a", f);
     assert_non_null(f);
     assert_span(f->value, "3");
-    assert_null(http1_field(r, "a", f));
-    assert_null(http1_field(r, "", NULL));
-    assert_null(http1_field(r, "aa", NULL));
+    assert_null(http1_field(&r->fields, "a", f));
+    assert_null(http1_field(&r->fields, "", NULL));
+    assert_null(http1_field(&r->fields, "aa", NULL));
 }
 
 static void connection_options_are_found(void **state) {
     struct http1_request *r = parse_ok(BYTES(HEAD("Connection: keep-alive ,\tX-Hop,, \r\nCONNECTION: Close\r\n")));
     (void)state;
 
-    assert_true(http1_connection_has(r, "close"));
-    assert_true(http1_connection_has(r, "x-hop"));
-    assert_true(http1_connection_has(r, "Keep-Alive"));
-    assert_false(http1_connection_has(r, "keep"));
-    assert_false(http1_connection_has(r, "te"));
-    assert_false(http1_connection_has(parse_ok(BYTES(HEAD("Connection:\r\nA: close\r\n"))), "close"));
+    assert_true(http1_connection_has(&r->fields, "close"));
+    assert_true(http1_connection_has(&r->fields, "x-hop"));
+    assert_true(http1_connection_has(&r->fields, "Keep-Alive"));
+    assert_false(http1_connection_has(&r->fields, "keep"));
+    assert_false(http1_connection_has(&r->fields, "te"));
+    assert_false(http1_connection_has(&parse_ok(BYTES(HEAD("Connection:\r\nA: close\r\n")))->fields, "close"));
     assert_true(http1_list_has((struct http1_span){BYTES("a,b")}, "B"));
     assert_false(http1_list_has((struct http1_span){BYTES("a b")}, "a"));
     assert_false(http1_list_has((struct http1_span){NULL, 0}, "a"));
