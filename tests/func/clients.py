@@ -1,9 +1,14 @@
-"""Raw SOCKS and HTTP CONNECT clients that say exactly what a test wants said."""
+"""Raw SOCKS and HTTP CONNECT clients that say exactly what a test wants said, and programs that are run."""
 import base64
 import hashlib
+import os
+import shutil
 import socket
 import struct
+import subprocess
 
+from harness import Failure
+from network import Skip
 from targets import pattern, pattern_sha256
 
 REP = {0: "succeeded", 1: "general failure", 2: "not allowed", 3: "network unreachable", 4: "host unreachable",
@@ -217,3 +222,20 @@ def ping(sock, text=b"ping"):
     """Sends and expects an echo."""
     sock.sendall(text)
     return read_exactly(sock, len(text)) == text
+
+
+# ---- programs ---------------------------------------------------------------------------------------------------
+def run(name, *arguments, seconds=60, status=0, env=None):
+    path = shutil.which(name)
+    if path is None:
+        raise Skip(f"no {name}")
+    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    done = subprocess.run([path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds,
+                          env=dict(environment, **(env or {})))
+    if status is not None and done.returncode != status:
+        raise Failure(f"{name} ended with {done.returncode}: {done.stderr.decode(errors='replace')[-500:]}")
+    return done
+
+
+def curl(*arguments, **options):
+    return run("curl", "-sS", "--max-time", "50", *arguments, **options)

@@ -1,31 +1,12 @@
 #!/usr/bin/env python3
 """Real applications through adit: curl and proxychains, plain and over TLS."""
 import hashlib
-import os
-import shutil
-import subprocess
 
 import targets
-from harness import BOTH, H2_H3, PY, Failure, case, check, main
-from network import Skip
+from clients import curl, run
+from harness import BOTH, H2_H3, PY, case, check, main
 
 MIB = 1 << 20
-
-
-def run(name, *arguments, seconds=60, status=0, env=None):
-    path = shutil.which(name)
-    if path is None:
-        raise Skip(f"no {name}")
-    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    done = subprocess.run([path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds,
-                          env=dict(environment, **(env or {})))
-    if status is not None and done.returncode != status:
-        raise Failure(f"{name} ended with {done.returncode}: {done.stderr.decode(errors='replace')[-500:]}")
-    return done
-
-
-def curl(*arguments, **options):
-    return run("curl", "-sS", "--max-time", "50", *arguments, **options)
 
 
 def digest(data):
