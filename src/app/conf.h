@@ -71,6 +71,7 @@ struct conf_listener {
     unsigned max_connections_per_uid; /* of them of one user; 0: no limit */
     struct conf_ids allow_uids, allow_gids; /* who may connect; both n = 0: everyone who can */
     bool allow_open;
+    bool pac;                        /* serve /proxy.pac */
     /* as written in the file, `users` has them all */
     const char *username, *password;
     struct conf_users listed;

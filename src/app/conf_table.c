@@ -108,6 +108,8 @@ static const struct conf_option options[] = {
      .doc = "groups of this machine whose users may connect"},
     {LISTENER("allow_open", CONF_BOOLEAN, allow_open), .preset = "false", RELOAD(NONE),
      .doc = "let everyone in on an address that is not loopback"},
+    {LISTENER("pac", CONF_BOOLEAN, pac), .preset = "false", RELOAD(NONE),
+     .doc = "serve /proxy.pac, which points browsers to the listener"},
 
     /* ---- [endpoint] ---- */
     {ENDPOINT("hostname", CONF_HOST, hostname), RELOAD(UPSTREAM), .flags = CONF_REQUIRED,

@@ -125,6 +125,7 @@ static struct listen_config listen_config_of(struct gateway *g, const struct con
                                   .handshake_timeout = (uint32_t)cl->handshake_timeout,
                                   .idle_timeout = (uint32_t)cl->idle_timeout,
                                   .max_connections = cl->max_connections,
+                                  .pac = cl->pac,
                                   .max_per_uid = cl->max_connections_per_uid,
                                   .allow_uids = cl->allow_uids.v,
                                   .n_allow_uids = cl->allow_uids.n,

@@ -7,6 +7,7 @@
 #include "codec/http1.h"
 #include "codec/http1_error.h"
 #include "inbound/http_forward.h"
+#include "inbound/pac.h"
 
 size_t http_in_reply(const struct flow_request *rq, int err, const char *detail, uint8_t *out, size_t cap) {
     struct writer w = writer_of(out, cap);
@@ -54,7 +55,9 @@ bool http_in_request(struct conn *c) {
         return false;
     }
     int hint = http1_method_is(&r, "HEAD") ? HTTP_IN_HEAD : 0;
-    if (!authorized(c, &r)) {
+    if (pac_is_asked(c->listener, &r)) {
+        conn_refuse(c, pac_reply, "http", NULL, 0, hint, "/proxy.pac");
+    } else if (!authorized(c, &r)) {
         conn_refuse(c, http_in_reply, "http", NULL, ERR_CLIENT_AUTH, hint, "");
     } else if (http1_dest(&r, &d)) {
         refuse_fault(c, r.fault, hint); /* origin-form ends here too: a Host field never names a destination */

@@ -1,7 +1,7 @@
 /* http_in.h - what HTTP clients ask of a listener (RFC 9110 section 9.3.6, RFC 9112, RFC 7617). Private to src/inbound.
  *
- * CONNECT is served, absolute-form requests are passed on (http_forward.h), and origin-form requests get a 400: a Host
- * field never names a destination.
+ * CONNECT is served, absolute-form requests are passed on (http_forward.h), and origin-form requests get a 400, /proxy.pac
+ * excepted (pac.h): a Host field never names a destination.
  */
 #ifndef ADIT_INBOUND_HTTP_IN_H
 #define ADIT_INBOUND_HTTP_IN_H

@@ -41,6 +41,7 @@ struct listen_config {
     uint32_t handshake_timeout;        /* ms, from accept to the complete request */
     uint32_t idle_timeout;             /* ms, of flows; 0: none */
     unsigned max_connections;
+    bool pac;                          /* serve /proxy.pac */
     unsigned max_per_uid;              /* connections of one user of this machine; 0: no such limit */
     const uid_t *allow_uids;           /* users of this machine that may connect, by uid or by group; neither: everyone */
     size_t n_allow_uids;

@@ -613,6 +613,34 @@ def credentials_stay_here(t):
     check(len(origin.heads) == 1, origin.heads)
 
 
+@case(endpoints=(PY,), transports=("http2",))
+def the_pac_file_is_served_only_where_it_is_enabled(t):
+    endpoint = t.endpoint()
+    ask = "GET /proxy.pac HTTP/1.1\r\nHost: whatever.test\r\n\r\n"
+    check(status_of(t.adit(endpoint).port, ask) == 400, "served though nobody asked")
+    for listener, more in ((dict(pac=True), True), (dict(pac=True, username="app", password="app-pass"), False),
+                           (dict(pac=True, protocols=["http"]), False)):
+        adit = t.adit(endpoint, listener=listener)
+        answer = http_raw(adit.port, ask)
+        check(answer.status == 200 and answer.headers["content-type"] == "application/x-ns-proxy-autoconfig", answer)
+        check("access-control-allow-origin" not in answer.headers, answer)
+        body = answer.body().decode()
+        check(len(body) == int(answer.headers["content-length"]), body)
+        want = f'"PROXY 127.0.0.1:{adit.port}' + (f'; SOCKS5 127.0.0.1:{adit.port}";' if more else '";')
+        check(want in body and "DIRECT" not in body and "app" not in body, body)
+        answer = http_raw(adit.port, ask.replace("GET", "HEAD"))
+        check(answer.status == 200 and answer.body() == b"", answer)
+        for other in (ask.replace("GET", "POST"), ask.replace("/proxy.pac", "/proxy.pac?x"), ask.replace("/proxy", "/../proxy"),
+                      ask.replace("/proxy.pac", "/"), ask.replace("/proxy.pac", "//proxy.pac")):
+            check(status_of(adit.port, other) in (400, 407), other)
+        adit.wait_record(reason="ok", dest="-")
+        adit.stop()
+    adit = t.adit(endpoint, listener=dict(pac=True, address="0.0.0.0:0", allow_open=True), wait=False)
+    port = int(adit.wait_log(r"address=0\.0\.0\.0:(\d+)")[1])
+    check(f'"PROXY 127.0.0.1:{port}' in http_raw(port, ask).body().decode(), "the address at which it was reached")
+    check(not endpoint.requests(), "reached the endpoint")
+
+
 @case(endpoints=BOTH, transports=H2_H3, seconds=90)
 def slow_readers_do_not_grow_memory(t):
     endpoint, origin = t.endpoint(), targets.http_server(t)

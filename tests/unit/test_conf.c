@@ -64,6 +64,7 @@ static void defaults(void **state) {
     assert_int_equal(li->mode, 0600);
     assert_int_equal(li->allow_uids.n + li->allow_gids.n, 0);
     assert_false(li->allow_open);
+    assert_false(li->pac);
     const struct conf_endpoint *e = &c->endpoint;
     assert_string_equal(e->hostname, "vpn.example");
     assert_string_equal(e->password, CONF_TEXT_SECRET);
