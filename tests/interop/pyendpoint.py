@@ -179,13 +179,18 @@ class ServerSession:
         # One deployed endpoint ignores a bare RESET_STREAM on HTTP/3, and its target's socket leaks.
         return False if self.proto == "h3" and self.endpoint.fault("h3-fin") == "ignore-bare" else None
 
+    def judge_early_fin(self, stream, how):
+        """An abort is a FIN too, with a STOP_SENDING that may come in another packet."""
+        if not getattr(stream, "given_up", False):
+            self.endpoint.violation(self, "fin-before-answer", stream=stream.sid, how=how)
+
     def on_client_fin(self, stream, how="end-stream"):
         self.endpoint.log("half-close", session=self.number, stream=stream.sid, proto=self.proto, how=how,
                           answered=stream.answered)
         if self.proto != "h3":
             return None
         if not stream.answered:
-            self.endpoint.violation(self, "fin-before-answer", stream=stream.sid, how=how)
+            asyncio.get_running_loop().call_later(0.1, self.judge_early_fin, stream, how)
         if how == "bare-fin":
             self.endpoint.violation(self, "bare-fin", stream=stream.sid)
         mode = self.endpoint.fault("h3-fin")
@@ -243,6 +248,7 @@ class ServerH3(ServerSession, H3Session):
             self.endpoint.violation(self, "no-sni")
 
     def on_client_stop(self, stream, code):
+        stream.given_up = True
         self.endpoint.log("stop-sending", session=self.number, stream=stream.sid, code=code, answered=stream.answered,
                           finished=stream.finished)
         if stream.eof:
